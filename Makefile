@@ -1,0 +1,68 @@
+# Two commands: `make quickstart` and `make test`. Everything else is a part of them.
+PYTHON ?= python3.11
+VENV := .venv
+SERVING := .venv-serving
+export LLM_RETRAIN_SERVING_ENV ?= $(CURDIR)/$(SERVING)
+
+.PHONY: help quickstart test check unit format install serving serving-transformers lock clean
+
+help:
+	@echo "make quickstart   install, then fine-tune, score, gate, register and serve a real model"
+	@echo "make test         install, then run every test that runs without a GPU"
+	@echo "make check        ruff, mypy, unit tests"
+	@echo "make clean        delete the environments (the state in .llm-retrain stays)"
+
+quickstart: install serving
+	$(VENV)/bin/llm-retrain run --preset quickstart
+
+test: $(VENV)/.installed-dev serving serving-transformers
+	LLM_RETRAIN_REQUIRE_TRITON=1 $(VENV)/bin/python -m pytest -m "not gpu" --durations=15
+
+check: $(VENV)/.installed-dev serving
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest -m "not integration and not gpu"
+
+unit: $(VENV)/.installed-dev serving
+	$(VENV)/bin/python -m pytest -m "not integration and not gpu" --durations=10
+
+format: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+install: $(VENV)/.installed
+serving: $(SERVING)/.installed
+serving-transformers: $(SERVING)/.installed-transformers
+
+# The project's environment. torch comes by pip in one exact version: a range takes gigabytes of CUDA packages.
+$(VENV)/.installed: constraints.txt pyproject.toml
+	@deployments/check-system.sh "$(PYTHON)"
+	@echo "Installing the project's environment into $(VENV) (about 2.5 GB, some minutes)"
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+# The environment Triton's Python backend runs in, apart because it needs numpy 1.
+$(SERVING)/.installed: requirements/serving.txt
+	@deployments/check-system.sh "$(PYTHON)"
+	@echo "Installing the serving environment into $(SERVING) (about 400 MB)"
+	$(PYTHON) -m venv $(SERVING)
+	$(SERVING)/bin/pip install --quiet --no-deps --requirement requirements/serving.txt
+	@touch $@
+
+$(SERVING)/.installed-transformers: $(SERVING)/.installed requirements/serving-transformers.txt
+	$(SERVING)/bin/pip install --quiet --no-deps --requirement requirements/serving-transformers.txt
+	@touch $@
+
+lock: install
+	@(echo "# Exact versions of the project's environment, as a fresh install resolves them. Python 3.11, Linux x86-64."; \
+	  echo "# Make again: make lock"; \
+	  $(VENV)/bin/pip freeze --exclude-editable | sed -e 's/+cpu$$//') > constraints.txt
+
+clean:
+	rm -rf $(VENV) $(SERVING)

@@ -1,0 +1,262 @@
+"""The command line: `llm-retrain run|status|history|promote|rollback|monitor|up|down|doctor`.
+
+Exit codes: 0 promoted or done; 1 failed; 2 wrong usage or configuration; 3 rejected by the gate; 4 inconclusive.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tasks.contracts.config import MonitorConfig, load_config, preset_names
+from tasks.contracts.errors import ConfigError, LlmRetrainError
+from tasks.contracts.home import Home
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from flows.outcome import Outcome
+
+_PREFECT_UI_PATH = "runs/flow-run"
+
+
+def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one setting."),
+        click.option("--config", "file", type=click.Path(path_type=Path), help="A YAML file laid over the preset."),
+        click.option("--preset", metavar="NAME", help=f"One of: {', '.join(preset_names())}."),
+    ):
+        command = option(command)
+    return command
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--home", type=click.Path(path_type=Path), help="State directory (default: $LLM_RETRAIN_HOME or .llm-retrain)."
+)
+def cli(home: Path | None) -> None:
+    """Keep a fine-tuned language model good: retrain, compare, promote, serve, roll back."""
+    if home is not None:
+        os.environ["LLM_RETRAIN_HOME"] = str(home.expanduser().resolve())
+
+
+@cli.command()
+@_config_options
+@click.option("--reason", default="started by hand", show_default=True, help="Why; is logged and goes to the ledger.")
+@_json_option
+def run(preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool) -> None:
+    """Retrain once: from the sources to a served version, or to the reasons against it."""
+    started = time.monotonic()
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with _terminal(home, as_json) as console:
+        from flows.finished import find_finished
+
+        found = find_finished(config, home)
+        if found is None:
+            from flows.retrain import retrain
+
+            found = retrain(config=config, reason=reason)
+        outcome: Outcome = replace(found, seconds=round(time.monotonic() - started, 1))
+        if as_json:
+            click.echo(json.dumps(outcome.to_json(), ensure_ascii=False))
+        else:
+            from flows.terminal import render_outcome
+
+            render_outcome(console, outcome, _links(home, outcome.places))
+    sys.exit(outcome.exit_code)
+
+
+@cli.command()
+@_config_options
+@_json_option
+def status(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Show services with their addresses, the champion, and the last runs."""
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with _terminal(home, as_json) as console:
+        from flows.overview import overview, render_overview
+
+        facts = overview(config, home)
+        if as_json:
+            click.echo(json.dumps(facts, ensure_ascii=False))
+        else:
+            render_overview(console, facts)
+
+
+@cli.command()
+@_config_options
+@_json_option
+def history(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Show every version with its verdict, and every move of the champion."""
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with _terminal(home, as_json) as console:
+        from flows.overview import version_lines
+        from flows.terminal import render_history
+        from tasks.registry.ledger import read_ledger
+
+        versions, ledger = version_lines(config, home), read_ledger(home, config.registry.model_name)
+        if as_json:
+            click.echo(json.dumps({"versions": versions, "ledger": ledger}, ensure_ascii=False))
+        else:
+            render_history(console, versions, ledger)
+
+
+@cli.command()
+@click.argument("version", type=int)
+@_config_options
+@click.option("--reason", default="promoted by hand", show_default=True, help="Why; goes to the ledger.")
+@_json_option
+def promote(
+    version: int, preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool
+) -> None:
+    """Make VERSION the champion, if it loads and answers as evaluated."""
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with _terminal(home, as_json) as console:
+        from flows.promote import promote as promote_flow
+
+        _say_served(console, as_json, promote_flow(version=version, reason=reason, config=config))
+
+
+@cli.command()
+@_config_options
+@click.option("--reason", default="rolled back by hand", show_default=True, help="Why; goes to the ledger.")
+@_json_option
+def rollback(preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool) -> None:
+    """Return to the champion before this one, if it loads and answers as evaluated."""
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with _terminal(home, as_json) as console:
+        from flows.promote import rollback as rollback_flow
+
+        _say_served(console, as_json, rollback_flow(reason=reason, config=config))
+
+
+@cli.command()
+@_config_options
+@click.option("--requests", default="", help="A JSONL of requests instead of the served model's log.")
+@_json_option
+def monitor(preset: str | None, file: Path | None, overrides: tuple[str, ...], requests: str, as_json: bool) -> None:
+    """Compare recent requests with what the champion was trained on."""
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with _terminal(home, as_json) as console:
+        from flows.monitor import monitor as monitor_flow
+
+        settings = MonitorConfig(requests_path=requests, serving=config.serving, registry=config.registry)
+        verdict = monitor_flow(config=settings)
+        if as_json:
+            click.echo(json.dumps(verdict, ensure_ascii=False))
+        else:
+            console.print(("Drift: " if verdict["drifted"] else "No drift: ") + verdict["reason"], markup=False)
+
+
+@cli.command()
+@_config_options
+def up(preset: str | None, file: Path | None, overrides: tuple[str, ...]) -> None:
+    """Start Prefect, MLflow, Triton and the worker that executes the deployments."""
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with _terminal(home, as_json=False) as console:
+        from flows.services import render_states
+        from flows.services import up as start
+
+        render_states(console, start(home, config.serving))
+
+
+@cli.command()
+def down() -> None:
+    """Stop what `up` and `run` started."""
+    home = Home.from_environment()
+    with _terminal(home, as_json=False) as console:
+        from flows.services import down as stop
+        from flows.services import render_states
+
+        render_states(console, stop(home))
+
+
+@cli.command()
+@_config_options
+@_json_option
+def doctor(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Check the machine: Python, pins, disk, memory, processor, ports, Triton."""
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with _terminal(home, as_json) as console:
+        from flows.doctor import examine, render_findings
+
+        findings = examine(home, config.serving)
+        if as_json:
+            click.echo(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
+        else:
+            render_findings(console, findings)
+    sys.exit(1 if any(finding.ok == "problem" for finding in findings) else 0)
+
+
+def main() -> None:
+    """Entry point: every error that a user can mend is one sentence on standard error."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("stopped; run the same command again to go on from what is finished", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except ConfigError as error:
+        click.echo(f"llm-retrain: {error}", err=True)
+        sys.exit(2)
+    except LlmRetrainError as error:
+        click.echo(f"llm-retrain: {error}", err=True)
+        sys.exit(1)
+
+
+@contextmanager
+def _terminal(home: Home, as_json: bool) -> "Iterator[Console]":
+    """Set up a quiet environment and our own log lines; progress goes to standard error, results to standard output."""
+    from flows.services import prefect_api_url, quiet_environment
+
+    for key, value in quiet_environment(home).items():
+        os.environ.setdefault(key, value)
+    api_url = prefect_api_url(home)
+    if api_url:
+        os.environ.setdefault("PREFECT_API_URL", api_url)
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    logger = logging.getLogger("llm_retrain")
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if as_json else logging.INFO)
+    try:
+        yield Console()
+    finally:
+        logger.removeHandler(handler)
+
+
+def _links(home: Home, places: dict[str, str]) -> dict[str, str]:
+    from flows.services import mlflow_url, prefect_api_url
+
+    api = prefect_api_url(home)
+    hint = "" if api else "  (start the pages with: llm-retrain up)"
+    links = {"Report": places["report"]}
+    if "mlflow_experiment" in places:
+        links["MLflow"] = (
+            f"{mlflow_url()}/#/experiments/{places['mlflow_experiment']}/runs/{places['mlflow_run']}{hint}"
+        )
+    if "prefect_flow_run" in places:
+        ui = (api or "http://127.0.0.1:4200/api").removesuffix("/api")
+        links["Prefect"] = f"{ui}/{_PREFECT_UI_PATH}/{places['prefect_flow_run']}{hint}"
+    return links
+
+
+def _say_served(console: "Console", as_json: bool, served: Any) -> None:
+    if as_json:
+        click.echo(json.dumps(asdict(served), ensure_ascii=False))
+    else:
+        console.print(f"Version {served.version} is champion ({served.triton_model}). {served.note}", markup=False)

@@ -1,0 +1,54 @@
+"""Compare what users ask with what the champion was trained on; on drift, emit the event that starts a retraining."""
+
+from dataclasses import asdict
+from typing import Any, cast
+
+from prefect import flow
+from prefect.states import Completed
+
+from tasks.contracts.config import MonitorConfig
+from tasks.contracts.home import Home
+from tasks.monitoring.steps import detect_drift_task, emit_drift_event, read_requests
+from tasks.monitoring.watermark import mark_judged
+from tasks.registry.tracking import record_drift
+from tasks.registry.versions import find_version_by_alias
+
+_DEFAULTS = MonitorConfig()
+
+
+@flow(name="monitor")
+def monitor(config: MonitorConfig = _DEFAULTS) -> dict[str, Any]:
+    """Judge the most recent requests, record the verdict, and start a retraining if they drifted.
+
+    The verdict is in MLflow before the event is sent, and the requests are marked as judged after it: an interruption
+    between the two repeats the event, and never loses it. Before the first champion there is nothing to compare with.
+
+    Returns:
+        The verdict; the run's final state is named "Drift", "No drift" or "No champion".
+    """
+    home = Home.from_environment()
+    champion = find_version_by_alias(config.registry, "champion", home)
+    if champion is None:
+        reason = f"{config.registry.model_name} has no champion yet: nothing to compare the requests with"
+        return _completed("No champion", {"drifted": False, "reason": reason})
+    window = read_requests(config, home)
+    verdict = detect_drift_task(window, champion, config)
+    result: dict[str, Any] = {
+        **asdict(verdict),
+        "top_features": list(verdict.top_features),
+        "model": champion.name,
+        "version": champion.version,
+        "requests_read": len(window.requests),
+        "malformed_lines": window.malformed_lines,
+        "source": str(window.source),
+    }
+    result["run_id"] = record_drift(result, champion.version, config.registry, home)
+    result["event_emitted"] = verdict.drifted and emit_drift_event(verdict, champion.name, champion.version)
+    if result["event_emitted"]:
+        mark_judged(window, config.serving.model_name, home)
+    return _completed("Drift" if verdict.drifted else "No drift", result)
+
+
+def _completed(name: str, result: dict[str, Any]) -> dict[str, Any]:
+    """Name the run's final state; Prefect unwraps it, so that a caller of the flow gets `result`."""
+    return cast("dict[str, Any]", Completed(name=name, message=result["reason"], data=result))

@@ -1,0 +1,211 @@
+"""Up, down, and what is running: Prefect server, MLflow server, Triton, and the worker that executes deployments."""
+
+import fcntl
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from flows.services.daemon import Daemon, running_daemon, start_daemon, stop_daemon, wait_until_ready
+from flows.services.environment import MLFLOW_PORT, PREFECT_PORT, api_url, port_from_environment, service_environment
+from flows.services.prefect_api import PrefectApi, answers
+from flows.services.registration import WORK_POOL, deploy, prepare_work_pool
+from flows.services.states import ServiceState
+from tasks.contracts.config import RetrainConfig, ServingSection
+from tasks.contracts.home import Home
+from tasks.serving.ports import refuse_port_in_use
+from tasks.serving.server_record import read_record
+from tasks.serving.tritonserver import ensure_triton, running_triton, stop_tritonserver, why_triton_cannot_run
+
+log = logging.getLogger("llm_retrain.services")
+
+_WORKER = "llm-retrain"
+_START_SECONDS = 180.0
+_STOP_SECONDS = 20.0
+
+
+def up(home: Home, config: RetrainConfig | None = None, timeout_seconds: float = _START_SECONDS) -> list[ServiceState]:
+    """Start what is not running, register the deployments, and wait until all of it is ready.
+
+    Args:
+        home: its state directory.
+        config: its serving section says where Triton listens; what it sets differently from the defaults becomes a
+            parameter of the deployments, so that runs of the schedule use it.
+        timeout_seconds: time the servers have to become ready, and then the worker.
+
+    Returns:
+        A state for each service, noting whether it was started or had been running already.
+
+    Raises:
+        EnvironmentProblem: a port is in use, or a service did not become ready; what this call started is stopped.
+        ServingError: Triton does not start.
+    """
+    config = config or RetrainConfig()
+    with _one_at_a_time(home), ExitStack() as undo:
+        _refuse_ports_in_use(home, config.serving)
+        started: set[str] = set()
+        states = _start_all(home, config, timeout_seconds, started, undo)
+        undo.pop_all()
+    return states
+
+
+def down(home: Home, timeout_seconds: float = _STOP_SECONDS) -> list[ServiceState]:
+    """Stop the services of this home in reverse order, with everything they started.
+
+    Returns:
+        A state for each service, noting whether it was running.
+    """
+    with _one_at_a_time(home):
+        stopped = {
+            "worker": stop_daemon(home, "worker", timeout_seconds),
+            "triton": stop_tritonserver(home, timeout_seconds),
+            "mlflow": stop_daemon(home, "mlflow", timeout_seconds),
+            "prefect": stop_daemon(home, "prefect", timeout_seconds),
+        }
+    return [ServiceState(name, "stopped", note="" if was else "was not running") for name, was in stopped.items()]
+
+
+def service_states(home: Home) -> list[ServiceState]:
+    """Ask each service of this home whether it answers."""
+    prefect, mlflow, worker = (running_daemon(home, name) for name in ("prefect", "mlflow", "worker"))
+    states = [ServiceState("prefect", "stopped"), ServiceState("mlflow", "stopped")]
+    if prefect is not None:
+        states[0] = _state(prefect, _pages(prefect), answers(f"{_pages(prefect)}/api/health"))
+    if mlflow is not None:
+        states[1] = _state(mlflow, _pages(mlflow), answers(f"{_pages(mlflow)}/health"))
+    states.append(_triton_state(home))
+    if worker is None:
+        return [*states, ServiceState("worker", "stopped")]
+    is_online = states[0].state == "running" and _api_of(home).worker_is_online(WORK_POOL, _WORKER)
+    return [*states, _state(worker, f"work pool {WORK_POOL}", is_online)]
+
+
+def prefect_api_url(home: Home) -> str | None:
+    """Return the API of this home's Prefect server; None if it is not running or does not answer."""
+    prefect = running_daemon(home, "prefect")
+    if prefect is None or prefect.port is None or not PrefectApi(api_url(prefect.port)).is_healthy():
+        return None
+    return api_url(prefect.port)
+
+
+def _start_all(
+    home: Home, config: RetrainConfig, timeout_seconds: float, started: set[str], undo: ExitStack
+) -> list[ServiceState]:
+    """Start the servers side by side, then what needs them."""
+    prefect = _ensure(home, "prefect", port_from_environment(PREFECT_PORT), started, undo)
+    mlflow = _ensure(home, "mlflow", port_from_environment(MLFLOW_PORT), started, undo)
+    assert prefect.port is not None
+    api = PrefectApi(api_url(prefect.port))
+    triton = _ensure_triton(home, config.serving, undo)
+    deadline = time.monotonic() + timeout_seconds
+    wait_until_ready(prefect, api.is_healthy, deadline)
+    prepare_work_pool(api)
+    worker = _ensure(home, "worker", None, started, undo, prefect.port)
+    count = deploy(api, home, service_environment(home, prefect.port), config)
+    wait_until_ready(mlflow, lambda: answers(f"{_pages(mlflow)}/health"), deadline)
+    deadline = time.monotonic() + timeout_seconds
+    wait_until_ready(worker, lambda: api.worker_is_online(WORK_POOL, _WORKER), deadline)
+    # The server calls a deployment ready when a worker has asked for its runs.
+    wait_until_ready(worker, lambda: all(one["status"] == "READY" for one in api.deployments(WORK_POOL)), deadline)
+
+    def told(daemon: Daemon, address: str, more: str = "") -> ServiceState:
+        return _state(daemon, address, True, ("started" if daemon.name in started else "already running") + more)
+
+    return [
+        told(prefect, _pages(prefect)),
+        told(mlflow, _pages(mlflow)),
+        triton,
+        told(worker, f"work pool {WORK_POOL}", f", serves {count} deployments"),
+    ]
+
+
+def _ensure(
+    home: Home, name: str, port: int | None, started: set[str], undo: ExitStack, prefect_port: int | None = None
+) -> Daemon:
+    """Return the running process, or start it and arrange that it is stopped if the rest fails."""
+    daemon = running_daemon(home, name)
+    if daemon is None:
+        log.info("Starting %s", name)
+        environment = service_environment(home, prefect_port or port_from_environment(PREFECT_PORT))
+        daemon = start_daemon(home, name, _command(home, name, port), environment, port)
+        started.add(name)
+        undo.callback(stop_daemon, home, name)
+    return daemon
+
+
+def _command(home: Home, name: str, port: int | None) -> list[str]:
+    python = [sys.executable, "-m"]
+    if name == "prefect":
+        home.prefect.mkdir(parents=True, exist_ok=True)
+        return [*python, "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    if name == "worker":
+        return [*python, "prefect", "worker", "start", "--type", "process", "--pool", WORK_POOL, "--name", _WORKER]
+    home.mlflow_artifacts.mkdir(parents=True, exist_ok=True)
+    places = {
+        "--backend-store-uri": f"sqlite:///{home.mlflow_database}",
+        "--default-artifact-root": home.mlflow_artifacts.as_uri(),
+        "--artifacts-destination": home.mlflow_artifacts.as_uri(),
+    }
+    options = [part for place in places.items() for part in place]
+    return [*python, "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *options]
+
+
+def _ensure_triton(home: Home, serving: ServingSection, undo: ExitStack) -> ServiceState:
+    reason = why_triton_cannot_run()
+    if reason is not None:
+        log.warning("Triton is not started: %s", reason)
+        return ServiceState("triton", "unavailable", note=reason)
+    was_running = running_triton(home) is not None
+    if not was_running:
+        log.info("Starting triton")
+        undo.callback(stop_tritonserver, home)
+    ensure_triton(home, serving)
+    state = _triton_state(home)
+    return ServiceState(
+        "triton", state.state, state.address, state.pid, "already running" if was_running else "started", state.log
+    )
+
+
+def _triton_state(home: Home) -> ServiceState:
+    record = read_record(home)
+    if record is None:
+        return ServiceState("triton", "stopped")
+    state = "running" if running_triton(home) is not None else "not answering"
+    address = f"http://127.0.0.1:{record.address.http_port}"
+    return ServiceState("triton", state, address, record.pid, log=str(home.logs / "triton.log"))
+
+
+def _refuse_ports_in_use(home: Home, serving: ServingSection) -> None:
+    """Before anything is started: a service that runs has its port, and the others need theirs."""
+    for name, variable in (("prefect", PREFECT_PORT), ("mlflow", MLFLOW_PORT)):
+        port = port_from_environment(variable)
+        if running_daemon(home, name) is None:
+            refuse_port_in_use(port, variable)
+    if read_record(home) is None:
+        for key in ("http_port", "grpc_port", "metrics_port"):
+            refuse_port_in_use(getattr(serving, key), f"serving.{key}")
+
+
+def _state(daemon: Daemon, address: str, is_ready: bool, note: str = "") -> ServiceState:
+    return ServiceState(daemon.name, "running" if is_ready else "not answering", address, daemon.pid, note, daemon.log)
+
+
+def _pages(daemon: Daemon) -> str:
+    """Where a browser reaches a server."""
+    return f"http://127.0.0.1:{daemon.port}"
+
+
+def _api_of(home: Home) -> PrefectApi:
+    prefect = running_daemon(home, "prefect")
+    assert prefect is not None and prefect.port is not None
+    return PrefectApi(api_url(prefect.port))
+
+
+@contextmanager
+def _one_at_a_time(home: Home) -> Iterator[None]:
+    """Two terminals that say up or down at the same time take turns."""
+    home.pids.mkdir(parents=True, exist_ok=True)
+    with (home.pids / "services.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,99 @@
+"""The few questions that `llm-retrain up` asks a Prefect server, over its REST API.
+
+Prefect's own client reads its settings once, when it is imported, and costs seconds; this asks the server it is given.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tasks.contracts.errors import EnvironmentProblem
+
+_HEALTH_SECONDS = 3.0
+_REQUEST_SECONDS = 30.0
+
+
+def answers(url: str) -> bool:
+    """Say whether an HTTP address of this machine answers with success."""
+    try:
+        # trust_env: a proxy of the environment must not stand between two processes of one machine.
+        return httpx.get(url, timeout=_HEALTH_SECONDS, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+@dataclass(frozen=True)
+class PrefectApi:
+    """A Prefect server.
+
+    Attributes:
+        url: its API, for example http://127.0.0.1:4200/api.
+    """
+
+    url: str
+
+    def is_healthy(self) -> bool:
+        """Say whether the server answers."""
+        return answers(f"{self.url}/health")
+
+    def ensure_work_pool(self, name: str, queues: dict[str, int | None]) -> None:
+        """Create a work pool of type process and its queues, or bring what is there to these limits.
+
+        Args:
+            name: the pool.
+            queues: queue → how many of its runs may be executed at once; None for no limit.
+
+        Raises:
+            EnvironmentProblem: the server refused.
+        """
+        # Without a job template: the first worker of the pool brings the one of its version.
+        self._ask("POST", "/work_pools/", {"name": name, "type": "process"}, accept=(409,))
+        for queue, limit in queues.items():
+            values = {"name": queue, "concurrency_limit": limit}
+            self._ask("POST", f"/work_pools/{name}/queues", values, accept=(409,))
+            self._ask("PATCH", f"/work_pools/{name}/queues/{queue}", values)
+
+    def ensure_automation(self, automation: dict[str, Any]) -> None:
+        """Create an automation, or bring the one of the same name to this definition.
+
+        Raises:
+            EnvironmentProblem: the server refused.
+        """
+        same_name = {"automations": {"name": {"any_": [automation["name"]]}}}
+        found = self._ask("POST", "/automations/filter", same_name)
+        if found:
+            self._ask("PUT", f"/automations/{found[0]['id']}", automation)
+        else:
+            self._ask("POST", "/automations/", automation)
+
+    def worker_is_online(self, pool: str, worker: str) -> bool:
+        """Say whether a worker of the pool has sent a heartbeat lately."""
+        found = self._ask("POST", f"/work_pools/{pool}/workers/filter", {}, accept=(404,))
+        return any(one["name"] == worker and one["status"] == "ONLINE" for one in found or ())
+
+    def deployments(self, pool: str) -> list[dict[str, Any]]:
+        """Return the deployments of a work pool."""
+        found = self._ask("POST", "/deployments/filter", {"work_pools": {"name": {"any_": [pool]}}})
+        return list(found)
+
+    def set_parameters(self, deployment_id: str, parameters: dict[str, Any]) -> None:
+        """Replace a deployment's parameters.
+
+        Raises:
+            EnvironmentProblem: they do not match the flow's schema.
+        """
+        self._ask("PATCH", f"/deployments/{deployment_id}", {"parameters": parameters})
+
+    def _ask(self, method: str, path: str, body: dict[str, Any], accept: tuple[int, ...] = ()) -> Any:
+        try:
+            answer = httpx.request(
+                method, self.url + path, json=body, timeout=_REQUEST_SECONDS, trust_env=False, follow_redirects=True
+            )
+        except httpx.TransportError as error:
+            raise EnvironmentProblem(f"the Prefect server at {self.url} does not answer ({error})") from error
+        if answer.status_code in accept:
+            return None
+        if not answer.is_success:
+            raise EnvironmentProblem(f"the Prefect server refused {method} {path}: {answer.text.strip()[:500]}")
+        return answer.json() if answer.content else None

@@ -1,0 +1,102 @@
+"""What a person reads in the terminal at the end of a run, and lines about versions. Model output is shown as text."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows.outcome import Outcome, one_line
+
+_HEADLINE = {
+    "promoted": "[bold green]Promoted[/]: version {version} is champion",
+    "rejected": "[bold red]Rejected[/]: version {version} is registered for the record; the champion has not changed",
+    "inconclusive": "[bold yellow]Inconclusive[/]: version {version} is challenger; the champion has not changed",
+    "unchanged": "[bold]Nothing to do[/]: version {version} already holds the result of this configuration ({verdict})",
+}
+
+
+def render_outcome(console: Console, outcome: Outcome, links: dict[str, str]) -> None:
+    """Show scores, verdict, version, three answers, where to look and how to ask."""
+    console.print()
+    console.print(_score_table(outcome))
+    for reason in outcome.reasons:
+        console.print(f"  • {escape(reason)}")
+    console.print()
+    console.print(_HEADLINE[outcome.status].format(version=outcome.version, verdict=outcome.verdict))
+    if outcome.served:
+        console.print(f"  {escape(outcome.served['note'])}")
+    console.print()
+    console.print(_sample_table(outcome))
+    for name, place in links.items():
+        console.print(f"{name:<9}{escape(place)}", soft_wrap=True, highlight=False)
+    if outcome.curl:
+        console.print("\nAsk it (the answer is the evaluated one):")
+        console.print(outcome.curl, soft_wrap=True, markup=False, highlight=False)
+        console.print(f"  → {one_line(outcome.question['answer'])}", markup=False, highlight=False)
+
+
+def render_history(console: Console, versions: list[dict[str, Any]], ledger: list[dict[str, Any]]) -> None:
+    """Show the versions, newest first, and the moves of the champion."""
+    table = Table(title="Versions", title_justify="left")
+    for column in ("version", "alias", "verdict", "compared with", "rougeL", "engine", "servable"):
+        table.add_column(column)
+    for line in versions:
+        table.add_row(
+            *(
+                escape(str(line[key]))
+                for key in ("version", "aliases", "verdict", "baseline", "rougeL", "engine", "servable")
+            )
+        )
+    console.print(table)
+    moves = Table(title="Ledger", title_justify="left")
+    for column in ("time", "who", "event", "from", "to", "why", "evidence"):
+        moves.add_column(column)
+    for record in ledger:
+        cells = [
+            record["time"][:19],
+            record["who"],
+            record["event"],
+            record["from"],
+            record["to"],
+            record["why"],
+            record["evidence"],
+        ]
+        moves.add_row(*(escape(one_line("–" if cell is None else str(cell), 90)) for cell in cells))
+    console.print(moves)
+
+
+def _score_table(outcome: Outcome) -> Table:
+    systems = list(outcome.scores)
+    baseline = "champion" if "champion" in outcome.differences else "base"
+    table = Table(title=f"{outcome.examples} held-out rows, with confidence intervals", title_justify="left")
+    table.add_column("metric")
+    for system in systems:
+        table.add_column(system, justify="right")
+    table.add_column(f"candidate − {baseline}", justify="right")
+    for metric in outcome.scores["candidate"]:
+        cells = [_interval(outcome.scores[system][metric]) for system in systems]
+        difference = outcome.differences[baseline][metric]
+        colour = "green" if difference["low"] > 0 else "red" if difference["high"] < 0 else "yellow"
+        table.add_row(metric, *cells, f"[{colour}]{_interval(difference, signed=True)}[/]")
+    return table
+
+
+def _sample_table(outcome: Outcome) -> Table:
+    table = Table(title="Three answers side by side", title_justify="left", show_lines=True)
+    columns = ["reference", *outcome.scores]
+    table.add_column("prompt (end)", ratio=3)
+    for column in columns:
+        table.add_column(column, ratio=2)
+    for sample in outcome.samples:
+        cells = [escape(one_line(str(sample[key]), 160)) for key in columns]
+        table.add_row(escape(one_line(str(sample["prompt"])[-220:], 220)), *cells)
+    return table
+
+
+def _interval(value: dict[str, float], signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    digits = 3 if abs(value["high"]) <= 1 and abs(value["low"]) <= 1 else 1
+    return escape(
+        f"{value['value']:{sign}.{digits}f} [{value['low']:{sign}.{digits}f}, {value['high']:{sign}.{digits}f}]"
+    )

@@ -1,0 +1,1 @@
+"""The stages of the loop. Imports go one way: flows → tasks/<stage> → tasks/contracts."""

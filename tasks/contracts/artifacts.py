@@ -1,0 +1,171 @@
+"""The references stages hand on: small, frozen, each to one finished directory or one recorded fact.
+
+`RowSet → DatasetRef → AdapterRef → ServableModel → EvalReport → GateDecision → RegisteredVersion → ServedVersion`
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class BaseModelRef:
+    """A base model as safetensors with its tokenizer, ready for `from_pretrained`."""
+
+    path: Path
+    digest: str
+    source: str
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """Canonical rows as they were read: `rows.jsonl`, and `rejected.jsonl` with a reason a line."""
+
+    path: Path
+    digest: str
+    rows_read: int
+    rows_kept: int
+    rejected: dict[str, int]
+
+
+@dataclass(frozen=True)
+class DatasetRef:
+    """A split data set: `train.jsonl`, `eval.jsonl`, and `rejected.jsonl` with a reason a line.
+
+    `rows_read` equals `train_rows` + `eval_rows` + the sum of `rejected`.
+    """
+
+    path: Path
+    digest: str
+    rows_read: int
+    train_rows: int
+    eval_rows: int
+    rejected: dict[str, int]
+    eval_digest: str
+
+
+@dataclass(frozen=True)
+class AdapterRef:
+    """A trained adapter (`adapter/`), and what the training process said (`steps.jsonl`)."""
+
+    path: Path
+    digest: str
+    train_rows: int
+    tokens: int
+    final_loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ServableModel:
+    """A complete Triton model directory under `model/`: config.pbtxt, and everything version 1 needs."""
+
+    path: Path
+    digest: str
+    engine: str
+
+    @property
+    def model_directory(self) -> Path:
+        """The directory that enters the Triton model repository under a name of its own."""
+        return self.path / "model"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers of one servable model to the evaluation rows: `predictions.jsonl` with id, prompt, reference, answer."""
+
+    path: Path
+    digest: str
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its confidence interval, in the metric's own unit."""
+
+    value: float
+    low: float
+    high: float
+
+
+SystemName = Literal["base", "champion", "candidate"]
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """Scores of base, champion (if any) and candidate on the same rows.
+
+    Attributes:
+        path: directory with `report.json`, `report.md` and `predictions.jsonl` (all systems side by side).
+        digest: digest of that directory.
+        examples: evaluated rows.
+        scores: system → metric → score with interval.
+        differences: baseline ("base", "champion") → metric → candidate minus baseline with its paired interval.
+        signature: metric → what it was computed with (library version, tokenizer, smoothing).
+    """
+
+    path: Path
+    digest: str
+    examples: int
+    scores: dict[str, dict[str, Interval]]
+    differences: dict[str, dict[str, Interval]]
+    signature: dict[str, str]
+
+
+Verdict = Literal["promote", "reject", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """What the gate says and why.
+
+    Attributes:
+        verdict: promote, reject or inconclusive; only promote has effects.
+        baseline: what the candidate was compared with: "champion", or "base" when there is none.
+        reasons: one sentence a rule, with its figures.
+        examples_needed: when inconclusive, about how many evaluated rows would decide; else None.
+    """
+
+    verdict: Verdict
+    baseline: str
+    reasons: tuple[str, ...]
+    examples_needed: int | None = None
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version of the registered model in MLflow, and what it is made of."""
+
+    name: str
+    version: int
+    run_id: str
+    verdict: str
+    servable_digest: str
+    servable_path: Path
+    dataset_digest: str
+    dataset_path: Path
+    predictions_path: Path
+    report_path: Path
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ServedVersion:
+    """A version that the stable name answers with.
+
+    Attributes:
+        triton_model: its own model name in Triton, for example "assistant-v3".
+        served: False if no Triton runs on this platform and the exported directory was verified in-process instead.
+        note: what was verified, in one sentence.
+    """
+
+    version: int
+    triton_model: str
+    served: bool
+    note: str
+
+
+def interval_from_json(value: dict[str, Any]) -> Interval:
+    """Read an `Interval` back from a report."""
+    return Interval(value=value["value"], low=value["low"], high=value["high"])

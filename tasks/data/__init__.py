@@ -1,0 +1,1 @@
+"""Sources, canonical rows, cleaning and the split into training and evaluation rows."""

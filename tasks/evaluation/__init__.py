@@ -1,0 +1,1 @@
+"""Evaluation: generation, metrics, their uncertainty, the gate that decides and the report that shows it."""

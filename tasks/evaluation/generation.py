@@ -1,0 +1,47 @@
+"""Answers of a servable model to the evaluation rows, by the very engine code that its directory will serve with.
+
+Kept by digest: a champion that did not change is not asked the same questions twice.
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from tasks.contracts.artifacts import DatasetRef, Predictions, ServableModel
+from tasks.contracts.errors import EvaluationError
+from tasks.contracts.store import Store, code_digest
+from tasks.contracts.worker import Listener, ignore_event, run_worker
+
+log = logging.getLogger("llm_retrain.evaluation")
+
+
+def generate_predictions(
+    servable: ServableModel, dataset: DatasetRef, store: Store, log_path: Path, listener: Listener = ignore_event
+) -> Predictions:
+    """Return the model's greedy answers to `eval.jsonl`, generating them only if the store has none.
+
+    Raises:
+        EvaluationError: the engine failed, or answered another number of rows than it was asked.
+    """
+    inputs = {
+        "servable": servable.digest,
+        "eval_rows": dataset.eval_digest,
+        "code": code_digest("tasks/evaluation/generation.py", "tasks/evaluation/generation_process.py"),
+    }
+
+    def write(out: Path) -> dict[str, Any]:
+        started = time.monotonic()
+        spec = {
+            "version_directory": str(servable.model_directory / "1"),
+            "rows": str(dataset.path / "eval.jsonl"),
+            "out": str(out / "predictions.jsonl"),
+        }
+        events = run_worker("tasks.evaluation.generation_process", spec, log_path, EvaluationError, listener)
+        answered = sum(event["event"] == "answer" for event in events)
+        if answered != dataset.eval_rows:
+            raise EvaluationError(f"the engine answered {answered} of {dataset.eval_rows} evaluation rows")
+        return {"rows": answered, "seconds": time.monotonic() - started}
+
+    entry = store.produce("predictions", inputs, write)
+    return Predictions(path=entry.path, digest=entry.digest, rows=entry.facts["rows"], seconds=entry.facts["seconds"])

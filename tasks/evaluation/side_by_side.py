@@ -1,0 +1,98 @@
+"""The answers of all systems to the same rows, brought together and checked to belong together."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.contracts.artifacts import Predictions
+from tasks.contracts.errors import EvaluationError
+from tasks.contracts.jsonl import read_jsonl
+
+_FIELDS = ("id", "messages", "reference", "answer")
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Answers of every system, in the order of the evaluation rows.
+
+    Attributes:
+        ids: row ids.
+        prompts: each prompt as text.
+        references: what should have been answered.
+        answers: system → an answer a row.
+    """
+
+    ids: list[str]
+    prompts: list[str]
+    references: list[str]
+    answers: dict[str, list[str]]
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield a flat object a row: id, prompt, reference, and each system's answer under its name."""
+        for position, row_id in enumerate(self.ids):
+            yield {
+                "id": row_id,
+                "prompt": self.prompts[position],
+                "reference": self.references[position],
+                **{system: texts[position] for system, texts in self.answers.items()},
+            }
+
+
+def read_side_by_side(predictions: dict[str, Predictions]) -> SideBySide:
+    """Read every system's `predictions.jsonl`.
+
+    Raises:
+        EvaluationError: there is no system or no row, a file is missing or malformed, or the systems did not answer
+            the same rows in the same order.
+    """
+    if not predictions:
+        raise EvaluationError("there are no predictions; expected those of base and candidate")
+    lines = {system: _read_lines(system, answered) for system, answered in predictions.items()}
+    first = next(iter(lines))
+    for system, others in lines.items():
+        _check_same_rows(first, lines[first], system, others)
+    return SideBySide(
+        ids=[line["id"] for line in lines[first]],
+        prompts=[prompt_text(line["messages"]) for line in lines[first]],
+        references=[line["reference"] for line in lines[first]],
+        answers={system: [line["answer"] for line in others] for system, others in lines.items()},
+    )
+
+
+def prompt_text(messages: list[dict[str, str]]) -> str:
+    """Return a prompt as text: the content of a single user message, else a paragraph a message with its role."""
+    if len(messages) == 1 and messages[0]["role"] == "user":
+        return messages[0]["content"]
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
+def _read_lines(system: str, predictions: Predictions) -> list[dict[str, Any]]:
+    path = predictions.path / "predictions.jsonl"
+    try:
+        lines = list(read_jsonl(path))
+    except (OSError, json.JSONDecodeError) as error:
+        raise EvaluationError(f"the predictions of {system} at {path} cannot be read: {error}") from error
+    if not lines or len(lines) != predictions.rows:
+        raise EvaluationError(
+            f"the predictions of {system} at {path} have {len(lines)} rows; expected {predictions.rows}, at least 1"
+        )
+    for number, line in enumerate(lines, start=1):
+        missing = [field for field in _FIELDS if field not in line]
+        if missing:
+            raise EvaluationError(f"line {number} of {path} has no {', '.join(missing)}; expected {', '.join(_FIELDS)}")
+    return lines
+
+
+def _check_same_rows(first: str, expected: list[dict[str, Any]], system: str, found: list[dict[str, Any]]) -> None:
+    if len(found) != len(expected):
+        raise EvaluationError(
+            f"{system} answered {len(found)} rows and {first} {len(expected)}; expected the same rows"
+        )
+    for position, (ours, theirs) in enumerate(zip(expected, found, strict=True)):
+        for field in ("id", "reference"):
+            if ours[field] != theirs[field]:
+                raise EvaluationError(
+                    f"row {position} of {system} has the {field} {theirs[field]!r}, that of {first} {ours[field]!r}; "
+                    "expected the same rows in the same order"
+                )

@@ -1,0 +1,59 @@
+"""The Prefect tasks of the evaluation stage."""
+
+import logging
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from tasks.contracts.artifacts import DatasetRef, EvalReport, GateDecision, Predictions, ServableModel
+from tasks.contracts.config import RetrainConfig
+from tasks.contracts.home import Home
+from tasks.contracts.progress import stage_progress
+from tasks.contracts.store import Store
+from tasks.contracts.worker import Event
+from tasks.evaluation import gate, generation, report
+
+log = logging.getLogger("llm_retrain.evaluation")
+
+
+@task(name="generate predictions", cache_policy=NO_CACHE)
+def generate_predictions(
+    system: str, servable: ServableModel, dataset: DatasetRef, home: Home, store: Store
+) -> Predictions:
+    """Ask one system (base, champion or candidate) every evaluation row."""
+    generated_now = False
+    with stage_progress(f"asking the {system}", dataset.eval_rows, f"{system}-predictions-progress") as progress:
+
+        def listener(event: Event) -> None:
+            nonlocal generated_now
+            generated_now = True
+            if event["event"] == "answer":
+                progress(event["row"], "")
+
+        log_path = home.logs / "generation.log"
+        predictions = generation.generate_predictions(servable, dataset, store, log_path, listener)
+    how = f"in {predictions.seconds:.0f} s" if generated_now else "(stored answers reused)"
+    log.info("The %s answered %d evaluation rows %s", system, predictions.rows, how)
+    return predictions
+
+
+@task(name="build report", cache_policy=NO_CACHE)
+def build_report(predictions: dict[str, Predictions], config: RetrainConfig, store: Store) -> EvalReport:
+    """Score all systems on the same rows and keep the report."""
+    return report.build_report(predictions, config.evaluation, store)
+
+
+@task(name="decide", cache_policy=NO_CACHE)
+def decide(eval_report: EvalReport, config: RetrainConfig, has_champion: bool) -> GateDecision:
+    """Apply the gate and show its verdict with the report in Prefect."""
+    decision = gate.decide(eval_report, config.gate, has_champion)
+    log.info("Gate: %s. %s", decision.verdict, " ".join(decision.reasons))
+    reasons = "\n".join(f"- {reason}" for reason in decision.reasons)
+    scores = (eval_report.path / "report.md").read_text(encoding="utf-8")
+    create_markdown_artifact(
+        key="gate-verdict",
+        markdown=f"# Verdict: {decision.verdict}\n\n{reasons}\n\n{scores}",
+        description=f"Candidate against {decision.baseline}: {decision.verdict}",
+    )
+    return decision

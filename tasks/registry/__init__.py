@@ -1,0 +1,1 @@
+"""The registry: MLflow runs, versions and aliases, and the promotion ledger."""

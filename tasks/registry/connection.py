@@ -1,0 +1,54 @@
+"""The connection to MLflow: a tracking server if one is configured, otherwise sqlite in the state directory."""
+
+from typing import TYPE_CHECKING
+
+from tasks.contracts.config import RegistrySection
+from tasks.contracts.errors import RegistryError
+from tasks.contracts.home import Home
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def tracking_uri(registry: RegistrySection, home: Home) -> str:
+    """Return where runs and versions are kept."""
+    return registry.tracking_uri or f"sqlite:///{home.mlflow_database}"
+
+
+def connect(registry: RegistrySection, home: Home) -> "MlflowClient":
+    """Return a client; makes the sqlite database on first use.
+
+    Raises:
+        RegistryError: registry.tracking_uri does not answer or the database cannot be opened.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    uri = tracking_uri(registry, home)
+    if not registry.tracking_uri:
+        home.mlflow_database.parent.mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        raise RegistryError(f"registry.tracking_uri is {uri!r}, which does not answer: {error.message}") from error
+    return client
+
+
+def experiment_id(client: "MlflowClient", registry: RegistrySection, home: Home) -> str:
+    """Return the id of the configured experiment, creating it on first use."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(registry.experiment)
+    if found is None:
+        location = None if registry.tracking_uri else home.mlflow_artifacts.as_uri()
+        try:
+            return str(client.create_experiment(registry.experiment, artifact_location=location))
+        except MlflowException:  # another run created it in the meantime
+            found = client.get_experiment_by_name(registry.experiment)
+    if found is None or found.lifecycle_stage != "active":
+        raise RegistryError(
+            f"registry.experiment is {registry.experiment!r}, which is deleted in MLflow; restore it or name another"
+        )
+    return str(found.experiment_id)

@@ -1,0 +1,201 @@
+"""Runs in MLflow: parameters, the loss curve while it grows, data sets, scores, tables and the verdict."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from tasks.contracts.artifacts import DatasetRef, EvalReport, GateDecision
+from tasks.contracts.config import RegistrySection, RetrainConfig
+from tasks.contracts.home import Home
+from tasks.contracts.jsonl import read_jsonl
+from tasks.registry.connection import connect, experiment_id
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_STEP_METRICS = ("loss", "learning_rate", "gradient_norm", "tokens_per_second")
+_FLUSH_SECONDS = 3.0
+
+
+@contextmanager
+def tracked_run(config: RetrainConfig, home: Home, reason: str, tags: dict[str, str]) -> "Iterator[TrackedRun]":
+    """Open an MLflow run for a retraining; it ends FAILED if the block raises, FINISHED otherwise."""
+    client = connect(config.registry, home)
+    run = client.create_run(
+        experiment_id(client, config.registry, home),
+        run_name=time.strftime("retrain-%Y%m%d-%H%M%S"),
+        tags={"llm_retrain.kind": "retrain", "llm_retrain.reason": reason, **tags},
+    )
+    tracked = TrackedRun(client, run.info.run_id, run.info.experiment_id)
+    try:
+        tracked.log_config(config)
+        yield tracked
+    except BaseException as error:
+        tracked.set_tags({"llm_retrain.error": f"{type(error).__name__}: {error}"[:4_000]})
+        client.set_terminated(run.info.run_id, status="FAILED")
+        raise
+    client.set_terminated(run.info.run_id, status="FINISHED")
+
+
+class TrackedRun:
+    """One MLflow run of the loop."""
+
+    def __init__(self, client: "MlflowClient", run_id: str, experiment: str) -> None:
+        self.client, self.run_id, self.experiment = client, run_id, experiment
+        self._steps: list[dict[str, Any]] = []
+        self._flushed = time.monotonic()
+
+    def set_tags(self, tags: dict[str, str]) -> None:
+        """Set several tags at once."""
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def log_config(self, config: RetrainConfig) -> None:
+        """Log every setting as a parameter, and the whole as `config.json`."""
+        from mlflow.entities import Param
+
+        settings = config.model_dump(mode="json")
+        params = [
+            Param(f"{section}.{key}", json.dumps(value) if isinstance(value, list) else str(value))
+            for section, values in settings.items()
+            for key, value in values.items()
+        ]
+        self.client.log_batch(self.run_id, params=params)
+        self.client.log_dict(self.run_id, settings, "config.json")
+
+    def log_step(self, event: dict[str, Any]) -> None:
+        """Log one optimizer step; sent in batches every few seconds, because single metrics are 20 times slower."""
+        self._steps.append(event)
+        if event["step"] == event["total_steps"] or time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self.flush_steps()
+
+    def flush_steps(self) -> None:
+        """Send the optimizer steps that were not sent yet."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1_000)
+        metrics = [
+            Metric(f"train/{name}", float(step[name]), now, step["step"])
+            for step in self._steps
+            for name in _STEP_METRICS
+        ]
+        for start in range(0, len(metrics), 1_000):  # MLflow's own limit for a batch
+            self.client.log_batch(self.run_id, metrics=metrics[start : start + 1_000])
+        self._steps.clear()
+        self._flushed = time.monotonic()
+
+    def log_dataset(self, dataset: DatasetRef) -> None:
+        """Log the training and evaluation rows as inputs of the run, with the data set's digest."""
+        import pandas as pd
+        from mlflow.data.pandas_dataset import from_pandas
+        from mlflow.entities import DatasetInput, InputTag
+
+        inputs = []
+        for split, context in (("train", "training"), ("eval", "evaluation")):
+            rows = read_jsonl(dataset.path / f"{split}.jsonl")
+            frame = pd.DataFrame([_flat_row(row) for row in rows])
+            digest = dataset.digest if split == "train" else dataset.eval_digest
+            logged = from_pandas(frame, name=f"{split} rows", digest=digest[:36])
+            inputs.append(DatasetInput(logged._to_mlflow_entity(), [InputTag("mlflow.data.context", context)]))
+        self.client.log_inputs(self.run_id, inputs)
+        accounting = {
+            "rows_read": dataset.rows_read,
+            "train": dataset.train_rows,
+            "eval": dataset.eval_rows,
+            "rejected": dataset.rejected,
+            "digest": dataset.digest,
+        }
+        self.client.log_dict(self.run_id, accounting, "dataset.json")
+
+    def log_report(self, report: EvalReport) -> None:
+        """Log scores with their intervals, the differences, the report, and all answers side by side as a table."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1_000)
+        figures: dict[str, float] = {}
+        for system, scores in report.scores.items():
+            for metric, interval in scores.items():
+                figures |= {
+                    f"{system}/{metric}": interval.value,
+                    f"{system}/{metric}/low": interval.low,
+                    f"{system}/{metric}/high": interval.high,
+                }
+        for baseline, differences in report.differences.items():
+            for metric, interval in differences.items():
+                name = f"candidate_minus_{baseline}/{metric}"
+                figures |= {name: interval.value, f"{name}/low": interval.low, f"{name}/high": interval.high}
+        self.client.log_batch(self.run_id, metrics=[Metric(key, value, now, 0) for key, value in figures.items()])
+        self.client.log_artifacts(self.run_id, str(report.path), "report")
+        table = list(read_jsonl(report.path / "predictions.jsonl"))
+        columns = ["prompt", "reference", *report.scores]
+        self.client.log_table(self.run_id, {key: [row[key] for row in table] for key in columns}, "predictions.json")
+
+    def log_decision(self, decision: GateDecision) -> None:
+        """Log the verdict as a tag and the whole decision as `decision.json`."""
+        self.set_tags(
+            {
+                "llm_retrain.verdict": decision.verdict,
+                "llm_retrain.reasons": "\n".join(decision.reasons),
+                "mlflow.note.content": f"**{decision.verdict}**\n\n" + "\n".join(f"- {r}" for r in decision.reasons),
+            }
+        )
+        self.client.log_dict(self.run_id, asdict(decision), "decision.json")
+
+
+def record_drift(verdict: dict[str, Any], version: int, registry: RegistrySection, home: Home) -> str:
+    """Record a drift verdict, whether it triggers or not, as an MLflow run; return its id."""
+    from mlflow.entities import Metric, RunTag
+
+    client = connect(registry, home)
+    run = client.create_run(
+        experiment_id(client, registry, home),
+        run_name=time.strftime("monitor-%Y%m%d-%H%M%S"),
+        tags={"llm_retrain.kind": "monitor", "llm_retrain.champion": str(version)},
+    )
+    now = int(time.time() * 1_000)
+    figures = {k: float(v) for k, v in verdict.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    client.log_batch(
+        run.info.run_id,
+        metrics=[Metric(f"drift/{key}", value, now, 0) for key, value in figures.items()],
+        tags=[
+            RunTag("llm_retrain.drifted", str(bool(verdict["drifted"])).lower()),
+            RunTag("llm_retrain.reason", str(verdict["reason"])),
+        ],
+    )
+    client.log_dict(run.info.run_id, verdict, "drift.json")
+    client.set_terminated(run.info.run_id, status="FINISHED")
+    return str(run.info.run_id)
+
+
+def last_runs(registry: RegistrySection, home: Home, count: int) -> list[dict[str, str]]:
+    """Return the most recent runs, newest first: when, what kind, which verdict and version, and why."""
+    client = connect(registry, home)
+    runs = client.search_runs(
+        [experiment_id(client, registry, home)], max_results=count, order_by=["attributes.start_time DESC"]
+    )
+    lines = []
+    for run in runs:
+        tags = run.data.tags
+        started = datetime.fromtimestamp(run.info.start_time / 1_000, tz=UTC)
+        verdict = tags.get("llm_retrain.verdict") or ("drift" if tags.get("llm_retrain.drifted") == "true" else "")
+        lines.append(
+            {
+                "run_id": run.info.run_id,
+                "started": started.isoformat(timespec="seconds"),
+                "kind": tags.get("llm_retrain.kind", ""),
+                "verdict": verdict or run.info.status.lower(),
+                "version": tags.get("llm_retrain.version", ""),
+                "reason": tags.get("llm_retrain.reason", ""),
+            }
+        )
+    return lines
+
+
+def _flat_row(row: dict[str, Any]) -> dict[str, str]:
+    prompt = "\n\n".join(message["content"] for message in row["messages"][:-1])
+    return {"id": row["id"], "prompt": prompt, "answer": row["messages"][-1]["content"], "slice": row["slice"]}

@@ -1,0 +1,237 @@
+"""Versions of the registered model: what each is made of, and the aliases champion, challenger and previous."""
+
+import json
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.contracts.artifacts import (
+    AdapterRef,
+    BaseModelRef,
+    DatasetRef,
+    EvalReport,
+    GateDecision,
+    Predictions,
+    RegisteredVersion,
+    ServableModel,
+)
+from tasks.contracts.config import RegistrySection, RetrainConfig
+from tasks.contracts.errors import RegistryError
+from tasks.contracts.home import Home
+from tasks.contracts.jsonl import digest_of
+from tasks.registry.connection import connect
+from tasks.registry.model_card import model_card
+from tasks.registry.tracking import TrackedRun
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Everything a version is made of and judged by."""
+
+    base: BaseModelRef
+    dataset: DatasetRef
+    adapter: AdapterRef
+    servable: ServableModel
+    predictions: Predictions
+    report: EvalReport
+    decision: GateDecision
+
+
+def gate_digest(config: RetrainConfig) -> str:
+    """Return the digest of the settings that can change a verdict on the same answers."""
+    return digest_of(
+        {"evaluation": config.evaluation.model_dump(mode="json"), "gate": config.gate.model_dump(mode="json")}
+    )
+
+
+def register_version(
+    candidate: Candidate, config: RetrainConfig, run: TrackedRun, champion: RegisteredVersion | None, home: Home
+) -> RegisteredVersion:
+    """Register a candidate, whatever its verdict, as a LoggedModel with adapter, tokenizer, card, config and report.
+
+    Rejected versions are registered too: they can be looked at, compared and found again, and only the verdict
+    "promote" or "inconclusive" gets the alias `challenger`.
+    """
+    client, name = run.client, config.registry.model_name
+    tags = _tags(candidate, config, champion)
+    same = next((v for v in list_versions(config.registry, home) if v.tags.items() >= tags.items()), None)
+    if same is not None:  # judged before and not rolled out, for example because Triton was down
+        run.set_tags({"llm_retrain.version": str(same.version)})
+        return same
+    logged = client.create_logged_model(
+        run.experiment, name=name, source_run_id=run.run_id, tags=tags, model_type="adapter"
+    )
+    with tempfile.TemporaryDirectory(prefix="llm-retrain-model-") as folder:
+        _assemble(Path(folder), candidate, config)
+        client.log_model_artifacts(logged.model_id, folder)
+    client.finalize_logged_model(logged.model_id, "READY")
+    _ensure_registered_model(client, name)
+    version = client.create_model_version(
+        name,
+        source=f"models:/{logged.model_id}",
+        run_id=run.run_id,
+        tags=tags,
+        description=f"{candidate.decision.verdict}: {' '.join(candidate.decision.reasons)}",
+        model_id=logged.model_id,
+    )
+    run.set_tags({"llm_retrain.version": str(version.version)})
+    if candidate.decision.verdict != "reject":
+        client.set_registered_model_alias(name, "challenger", version.version)
+    return _as_reference(version, home)
+
+
+def find_version(registry: RegistrySection, number: int, home: Home) -> RegisteredVersion:
+    """Return a version by its number.
+
+    Raises:
+        RegistryError: the registered model has no such version.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _as_reference(connect(registry, home).get_model_version(registry.model_name, str(number)), home)
+    except MlflowException as error:
+        raise RegistryError(
+            f"version {number} of {registry.model_name!r} is not in MLflow; see llm-retrain history"
+        ) from error
+
+
+def find_version_by_alias(registry: RegistrySection, alias: str, home: Home) -> RegisteredVersion | None:
+    """Return the version that an alias points to, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _as_reference(connect(registry, home).get_model_version_by_alias(registry.model_name, alias), home)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise RegistryError(f"alias {alias!r} of {registry.model_name!r} could not be read: {error.message}") from error
+
+
+def list_versions(registry: RegistrySection, home: Home) -> list[RegisteredVersion]:
+    """Return all versions, newest first."""
+    found = connect(registry, home).search_model_versions(f"name = '{registry.model_name}'", max_results=10_000)
+    return sorted((_as_reference(version, home) for version in found), key=lambda version: -version.version)
+
+
+def find_judged(
+    registry: RegistrySection, servable_digest: str, eval_digest: str, gate: str, home: Home
+) -> RegisteredVersion | None:
+    """Return the newest version with these digests whose verdict still stands: it is champion, or was judged against
+    today's champion and not promoted."""
+    champion = find_version_by_alias(registry, "champion", home)
+    wanted = {"servable_digest": servable_digest, "eval_digest": eval_digest, "gate_digest": gate}
+    for version in list_versions(registry, home):
+        if not version.tags.items() >= wanted.items():
+            continue
+        judged_against = version.tags["champion_before"]
+        is_champion = champion is not None and champion.version == version.version
+        stands = version.verdict != "promote" and judged_against == (str(champion.version) if champion else "none")
+        if is_champion or stands:
+            return version
+    return None
+
+
+def move_aliases(registry: RegistrySection, home: Home, champion: int | None, previous: int | None) -> None:
+    """Point `champion` and `previous` at versions (None removes one); `challenger` is gone once it is champion.
+
+    `previous` is moved first: between the two calls it equals the old champion, never nothing.
+    """
+    client, name = connect(registry, home), registry.model_name
+    for alias, number in (("previous", previous), ("champion", champion)):
+        if number is None:
+            client.delete_registered_model_alias(name, alias)
+        else:
+            client.set_registered_model_alias(name, alias, str(number))
+    challenger = find_version_by_alias(registry, "challenger", home)
+    if challenger is not None and challenger.version == champion:
+        client.delete_registered_model_alias(name, "challenger")
+
+
+def _tags(candidate: Candidate, config: RetrainConfig, champion: RegisteredVersion | None) -> dict[str, str]:
+    return {
+        "verdict": candidate.decision.verdict,
+        "baseline": candidate.decision.baseline,
+        "champion_before": str(champion.version) if champion else "none",
+        "gate_digest": gate_digest(config),
+        "base_source": candidate.base.source,
+        "base_digest": candidate.base.digest,
+        "dataset": candidate.dataset.path.name,
+        "dataset_digest": candidate.dataset.digest,
+        "eval_digest": candidate.dataset.eval_digest,
+        "adapter_digest": candidate.adapter.digest,
+        "servable": candidate.servable.path.name,
+        "servable_digest": candidate.servable.digest,
+        "engine": candidate.servable.engine,
+        "predictions": candidate.predictions.path.name,
+        "report": candidate.report.path.name,
+    }
+
+
+def _assemble(folder: Path, candidate: Candidate, config: RetrainConfig) -> None:
+    """Lay out the files of the LoggedModel."""
+    shutil.copytree(candidate.adapter.path / "adapter", folder / "adapter")
+    (folder / "adapter" / "README.md").unlink(missing_ok=True)
+    tokenizer = folder / "tokenizer"
+    tokenizer.mkdir()
+    for name in _TOKENIZER_FILES:
+        if (candidate.base.path / name).is_file():
+            shutil.copyfile(candidate.base.path / name, tokenizer / name)
+    shutil.copytree(candidate.report.path, folder / "report")
+    files: dict[str, Any] = {
+        "config.json": config.model_dump(mode="json"),
+        "decision.json": asdict(candidate.decision),
+        "dataset.json": {
+            "digest": candidate.dataset.digest,
+            "eval_digest": candidate.dataset.eval_digest,
+            "train_rows": candidate.dataset.train_rows,
+            "eval_rows": candidate.dataset.eval_rows,
+            "rejected": candidate.dataset.rejected,
+        },
+    }
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+    card = model_card(
+        candidate.base, candidate.dataset, candidate.adapter, candidate.report, candidate.decision, config
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _ensure_registered_model(client: "MlflowClient", name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _as_reference(version: "ModelVersion", home: Home) -> RegisteredVersion:
+    tags = dict(version.tags)
+    missing = [key for key in ("verdict", "servable", "dataset", "predictions", "report") if key not in tags]
+    if missing:
+        raise RegistryError(
+            f"version {version.version} of {version.name!r} was not registered by llm-retrain (no tag {missing[0]!r})"
+        )
+    return RegisteredVersion(
+        name=version.name,
+        version=int(version.version),
+        run_id=version.run_id or "",
+        verdict=tags["verdict"],
+        servable_digest=tags["servable_digest"],
+        servable_path=home.store / "servable" / tags["servable"],
+        dataset_digest=tags["dataset_digest"],
+        dataset_path=home.store / "dataset" / tags["dataset"],
+        predictions_path=home.store / "predictions" / tags["predictions"],
+        report_path=home.store / "report" / tags["report"],
+        tags=tags,
+    )

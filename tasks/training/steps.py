@@ -1,0 +1,63 @@
+"""The Prefect tasks of the training stage."""
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.contracts.artifacts import AdapterRef, BaseModelRef, DatasetRef
+from tasks.contracts.config import RetrainConfig
+from tasks.contracts.home import Home
+from tasks.contracts.progress import stage_progress
+from tasks.contracts.store import Store
+from tasks.training import adapter as adapters
+from tasks.training import base_model as base_models
+
+
+@task(name="prepare base model", cache_policy=NO_CACHE)
+def prepare_base_model(config: RetrainConfig, home: Home, store: Store) -> BaseModelRef:
+    """Keep the base model as safetensors, by digest."""
+    base = base_models.prepare_base_model(config.base_model, home, store)
+    adapters.log.info("Base model %s (%s)", base.source, base.digest[:12])
+    return base
+
+
+@task(name="train adapter", cache_policy=NO_CACHE)
+def train_adapter(
+    base: BaseModelRef,
+    dataset: DatasetRef,
+    config: RetrainConfig,
+    home: Home,
+    store: Store,
+    on_step: Callable[[dict[str, Any]], None],
+) -> AdapterRef:
+    """Train in a process of its own; `on_step` gets every optimizer step, also those of an adapter reused."""
+    batches = -(-dataset.train_rows // config.training.batch_rows)
+    total = max(1, round(batches * config.training.epochs))
+    trained_now = False
+    with stage_progress("training", total, "training-progress") as report:
+
+        def listener(event: dict[str, Any]) -> None:
+            nonlocal trained_now
+            trained_now = True
+            if event["event"] == "step":
+                report(event["step"], f"loss {event['loss']:.3f}, {event['tokens_per_second']:.0f} tokens/s")
+                on_step(event)
+
+        system_prompt = config.serving.system_prompt
+        adapter = adapters.train_adapter(
+            base, dataset, config.training, system_prompt, store, home.logs / "training.log", listener
+        )
+    if not trained_now:
+        for step in adapters.training_steps(adapter):
+            on_step(step)
+    adapters.log.info(
+        "Adapter %s: %d rows, %d tokens, last loss %.3f%s",
+        adapter.digest[:12],
+        adapter.train_rows,
+        adapter.tokens,
+        adapter.final_loss,
+        f", {adapter.seconds:.0f} s" if trained_now else " (unchanged, reused)",
+    )
+    return adapter

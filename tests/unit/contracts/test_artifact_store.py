@@ -1,0 +1,96 @@
+"""The store: complete or absent, found by key, distrustful of its own files."""
+
+import errno
+import json
+
+import pytest
+
+from tasks.contracts.errors import StoreError
+from tasks.contracts.store import LookupOnlyStore, NotInStore, Store
+
+
+def write_numbers(directory):
+    (directory / "numbers.txt").write_text("1 2 3\n")
+    return {"count": 3}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def test_an_entry_is_made_once_and_found_again(store):
+    calls = []
+
+    def write(directory):
+        calls.append(directory)
+        return write_numbers(directory)
+
+    first = store.produce("rows", {"seed": 1}, write)
+    second = Store(store.root).produce("rows", {"seed": 1}, write)
+    assert len(calls) == 1
+    assert (second.digest, second.facts) == (first.digest, {"count": 3})
+
+
+def test_other_inputs_give_another_entry_and_equal_files_an_equal_digest(store):
+    first = store.produce("rows", {"seed": 1}, write_numbers)
+    second = store.produce("rows", {"seed": 2}, write_numbers)
+    assert first.key != second.key
+    assert first.digest == second.digest
+
+
+def test_a_writer_that_fails_leaves_nothing(store):
+    def fail(directory):
+        write_numbers(directory)
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError):
+        store.produce("rows", {}, fail)
+    assert list((store.root / "rows").iterdir()) == []
+
+
+def test_a_directory_without_a_manifest_does_not_exist(store):
+    entry = store.produce("rows", {}, write_numbers)
+    (entry.path / "manifest.json").unlink()
+    again = Store(store.root)
+    assert again.find("rows", entry.key) is None
+    assert again.produce("rows", {}, write_numbers).digest == entry.digest
+
+
+def test_a_damaged_entry_is_set_aside_and_made_again(store):
+    entry = store.produce("rows", {}, write_numbers)
+    (entry.path / "numbers.txt").write_text("1 2 4\n")
+    again = Store(store.root).produce("rows", {}, write_numbers)
+    assert (again.path / "numbers.txt").read_text() == "1 2 3\n"
+    aside = list((store.root / ".damaged").iterdir())
+    assert [(path / "numbers.txt").read_text() for path in aside] == ["1 2 4\n"]
+
+
+def test_the_manifest_names_every_file_with_sha256_and_size(store):
+    entry = store.produce("rows", {"seed": 1}, write_numbers)
+    manifest = json.loads((entry.path / "manifest.json").read_text())
+    assert manifest["files"]["numbers.txt"]["bytes"] == 6
+    assert len(manifest["files"]["numbers.txt"]["sha256"]) == 64
+    assert manifest["inputs"] == {"seed": 1}
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(store):
+    def fill_the_disk(directory):
+        # /dev/full is a real device that answers every write with "no space left".
+        (directory / "rows.jsonl").symlink_to("/dev/full")
+        with (directory / "rows.jsonl").open("w") as file:
+            file.write("x")
+        return {}
+
+    with pytest.raises(StoreError, match=r"No space left.*LLM_RETRAIN_HOME") as raised:
+        store.produce("rows", {}, fill_the_disk)
+    assert raised.value.__cause__.errno == errno.ENOSPC
+    assert list((store.root / "rows").iterdir()) == []
+
+
+def test_a_lookup_only_store_makes_nothing(store):
+    lookup = LookupOnlyStore(store.root)
+    with pytest.raises(NotInStore):
+        lookup.produce("rows", {}, write_numbers)
+    made = store.produce("rows", {}, write_numbers)
+    assert lookup.produce("rows", {}, write_numbers).digest == made.digest

@@ -1,0 +1,189 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import BLEU, CHRF
+
+from tasks.contracts.errors import EvaluationError
+from tasks.contracts.home import PROJECT_ROOT
+from tasks.evaluation.metrics.bleu import Bleu
+from tasks.evaluation.metrics.chrf import Chrf
+from tasks.evaluation.metrics.rouge import Rouge
+from tasks.evaluation.metrics.tokenization import WordOrCharacterTokenizer, holds_han
+
+REFERENCES = [
+    "Return the number of items in the container.",
+    "Open a file, and return it as a stream object.",
+    "Raise KeyError if the key isn't in the mapping (d) at all.",
+    "Return True if path is absolute.",
+]
+ANSWERS = [
+    "Return the number of items in a container.",
+    "Opens the file named by the path.",
+    "",
+    "Return True if the path is an absolute path!",
+]
+RUSSIAN = ["Вернуть длину списка файлов", "Открыть файл для чтения сразу"]
+CHINESE = ["返回列表的长度。", "打开文件 config.yaml 并读取内容"]
+
+
+@pytest.mark.parametrize("name", Rouge.names)
+def test_rouge_of_english_is_that_of_rouge_score(name):
+    result = Rouge().compute(predictions=ANSWERS, references=REFERENCES)
+    theirs = RougeScorer([name], use_stemmer=False)
+    pairs = zip(ANSWERS, REFERENCES, strict=True)
+    expected = [theirs.score(reference, answer)[name].fmeasure for answer, reference in pairs]
+    assert result["statistics"][name][:, 0].tolist() == expected
+    assert result[name] == pytest.approx(np.mean(expected))
+
+
+@pytest.mark.parametrize(("metric", "theirs"), [(Bleu(), BLEU()), (Chrf(), CHRF())])
+def test_sacrebleu_metrics_equal_corpus_score(metric, theirs):
+    (name,) = metric.names
+    result = metric.compute(predictions=ANSWERS, references=REFERENCES)
+    assert result[name] == theirs.corpus_score(ANSWERS, [REFERENCES]).score
+    assert 0 < result[name] < 100
+
+
+def test_bleu_without_a_common_4_gram_is_smoothed_as_sacrebleu_does():
+    answers = ["Return number of the items.", "A file object."]
+    result = Bleu().compute(predictions=answers, references=REFERENCES[:2])
+    expected = BLEU(tokenize="13a", smooth_method="exp").corpus_score(answers, [REFERENCES[:2]])
+    assert expected.precisions[3] > 0 == expected.counts[3]
+    assert result["bleu"] == expected.score
+    assert "tok:13a|smooth:exp" in result["signature"]
+
+
+def test_chinese_bleu_equals_corpus_score_with_the_zh_tokenizer():
+    answers = ["返回列表的大小。", "打开文件并读取 config.yaml"]
+    result = Bleu().compute(predictions=answers, references=CHINESE)
+    assert result["bleu"] == BLEU(tokenize="zh").corpus_score(answers, [CHINESE]).score
+    assert result["bleu"] != BLEU(tokenize="13a").corpus_score(answers, [CHINESE]).score
+    assert "tok:zh" in result["signature"]
+
+
+@pytest.mark.parametrize(("metric", "theirs"), [(Bleu(), BLEU()), (Chrf(), CHRF())])
+def test_summed_statistics_of_any_resample_give_its_corpus_score(metric, theirs):
+    (name,) = metric.names
+    statistics = metric.compute(predictions=ANSWERS, references=REFERENCES)["statistics"][name]
+    drawn = [3, 0, 0, 2]
+    expected = theirs.corpus_score([ANSWERS[i] for i in drawn], [[REFERENCES[i] for i in drawn]]).score
+    sums = np.stack([statistics[drawn].sum(axis=0), statistics.sum(axis=0)])
+    scores = metric.score_sums(sums, len(drawn))
+    assert scores[0] == pytest.approx(expected, rel=1e-12)
+    assert scores[1] == pytest.approx(theirs.corpus_score(ANSWERS, [REFERENCES]).score, rel=1e-12)
+
+
+def test_rouge_of_a_resample_is_the_mean_of_its_examples():
+    metric = Rouge()
+    statistics = metric.compute(predictions=ANSWERS, references=REFERENCES)["statistics"]["rougeL"]
+    drawn = [3, 0, 0, 2]
+    scores = metric.score_sums(statistics[drawn].sum(axis=0, keepdims=True), len(drawn))
+    assert scores.tolist() == pytest.approx([statistics[drawn].mean()])
+
+
+@pytest.mark.parametrize(("metric", "best"), [(Rouge(), 1.0), (Bleu(), 100.0), (Chrf(), 100.0)])
+@pytest.mark.parametrize("texts", [CHINESE, REFERENCES, RUSSIAN])
+def test_identical_texts_have_the_best_score_in_any_script(metric, best, texts):
+    result = metric.compute(predictions=texts, references=texts)
+    assert [result[name] for name in metric.names] == pytest.approx([best] * len(metric.names))
+
+
+def test_different_chinese_texts_share_only_their_common_characters():
+    result = Rouge().compute(predictions=["你好"], references=["你们"])
+    assert result["rouge1"] == pytest.approx(0.5)
+    assert result["rouge2"] == 0.0
+
+
+def test_the_rouge_tokenizer_yields_characters_and_lower_cased_words():
+    tokens = WordOrCharacterTokenizer().tokenize("Open文件 config_file2, カナ Ünïcode!")
+    assert tokens == ["open", "文", "件", "config", "file2", "カ", "ナ", "ünïcode"]
+
+
+def test_han_characters_are_told_from_other_scripts():
+    assert holds_han(["English", "文"])
+    assert not holds_han(["English", "カナ", "한국어", "Русский"])
+
+
+@pytest.mark.parametrize("metric", [Rouge(), Bleu(), Chrf()])
+def test_empty_answers_score_zero(metric):
+    result = metric.compute(predictions=["", "  "], references=REFERENCES[:2])
+    assert [result[name] for name in metric.names] == [0.0] * len(metric.names)
+
+
+@pytest.mark.parametrize("metric", [Rouge(), Bleu(), Chrf()])
+def test_the_signature_names_version_tokenizer_smoothing_and_examples(metric):
+    signature = metric.compute(predictions=ANSWERS, references=REFERENCES)["signature"]
+    assert "version:" in signature
+    assert signature.endswith("examples:4")
+    if not isinstance(metric, Chrf):  # character n-grams need no tokenizer and no smoothing
+        assert "tok:" in signature
+        assert "smooth:" in signature
+
+
+@pytest.mark.parametrize("metric", [Rouge(), Bleu(), Chrf()])
+@pytest.mark.parametrize(
+    ("predictions", "references", "sentence"),
+    [
+        (["one"], ["one", "two"], "1 predictions for 2 references"),
+        ([], [], "there are no predictions"),
+        (["one"], [], "there are no references"),
+        ([None], ["one"], "number 0 of the predictions is None"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(metric, predictions, references, sentence):
+    with pytest.raises(EvaluationError, match=sentence):
+        metric.compute(predictions=predictions, references=references)
+
+
+def test_a_metric_can_be_fed_in_batches_as_evaluate_allows():
+    metric = Rouge()
+    metric.add_batch(predictions=ANSWERS[:2], references=REFERENCES[:2])
+    metric.add_batch(predictions=ANSWERS[2:], references=REFERENCES[2:])
+    at_once = Rouge().compute(predictions=ANSWERS, references=REFERENCES)
+    assert metric.compute()["rougeL"] == at_once["rougeL"]
+
+
+OFFLINE = """
+import json, socket, sys
+def refuse(*arguments, **options):
+    raise AssertionError("the network was asked")
+socket.socket.connect = socket.socket.connect_ex = socket.create_connection = socket.getaddrinfo = refuse
+from tasks.evaluation.metrics.bleu import Bleu
+from tasks.evaluation.metrics.chrf import Chrf
+from tasks.evaluation.metrics.rouge import Rouge
+scores = {}
+for metric in (Rouge(), Bleu(), Chrf()):
+    result = metric.compute(predictions=["a b c d e"], references=["a b c d e"])
+    scores.update({name: result[name] for name in metric.names})
+heavy = [name for name in ("torch", "transformers.pipelines") if name in sys.modules]
+print(json.dumps({"scores": scores, "heavy": heavy}))
+"""
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    """What a fresh process says that scores with an empty home directory and without sockets."""
+    home = tmp_path_factory.mktemp("home")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(PROJECT_ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE], env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return {**json.loads(done.stdout.splitlines()[-1]), "home": home}
+
+
+def test_metrics_work_without_a_network(offline):
+    assert offline["scores"] == pytest.approx({"rouge1": 1, "rouge2": 1, "rougeL": 1, "bleu": 100, "chrf": 100})
+
+
+def test_metrics_leave_no_cache_in_the_home_directory(offline):
+    assert [path for path in offline["home"].rglob("*") if "metrics" in path.name] == []
+
+
+def test_metrics_import_neither_torch_nor_pipelines_and_leave_them_importable(offline):
+    assert offline["heavy"] == []

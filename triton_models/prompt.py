@@ -1,0 +1,120 @@
+"""From a conversation to prompt tokens and from generated tokens to an answer: the same for every engine."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an engine generated.
+
+    Attributes:
+        text: the answer without surrounding white space and special tokens.
+        prompt_tokens: tokens of the rendered conversation.
+        new_tokens: generated tokens, the stop token not counted.
+        finish_reason: "stop" if the model ended the answer, "length" if it was cut.
+    """
+
+    text: str
+    prompt_tokens: int
+    new_tokens: int
+    finish_reason: Literal["stop", "length"]
+
+
+class PromptFormat:
+    """Chat template, tokenizer and limits of one servable model (`servable.json`, `tokenizer.json`)."""
+
+    def __init__(self, directory: Path) -> None:
+        settings = json.loads((directory / "servable.json").read_text(encoding="utf-8"))
+        self.stop_token_ids = frozenset(int(token) for token in settings["stop_token_ids"])
+        self.max_new_tokens = int(settings["max_new_tokens"])
+        self.context_tokens = int(settings["context_tokens"])
+        self._system_prompt = str(settings["system_prompt"])
+        # transformers leaves a special token that a tokenizer lacks undefined in the template.
+        self._special_tokens = {key: settings[key] for key in ("bos_token", "eos_token") if settings[key]}
+        self._template = compile_chat_template(settings["chat_template"])
+        self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        # tokenizer.json may ask for truncation or padding, as training wanted it; serving wants the prompt as it is.
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    def render(self, messages: list[dict[str, str]]) -> str:
+        """Return the prompt that the model continues, spelled as `apply_chat_template` spells it.
+
+        Raises:
+            ValueError: the chat template refuses the conversation.
+        """
+        if self._system_prompt and not any(message["role"] == "system" for message in messages):
+            messages = [{"role": "system", "content": self._system_prompt}, *messages]
+        try:
+            return self._template.render(
+                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._special_tokens
+            )
+        except jinja2.TemplateError as error:
+            raise ValueError(f"the chat template refuses this conversation: {error}") from error
+
+    def encode(self, messages: list[dict[str, str]], max_new_tokens: int | None = None) -> tuple[list[int], int]:
+        """Return the prompt's tokens and how many tokens may be generated after them.
+
+        Raises:
+            ValueError: the chat template refuses the conversation, or the prompt leaves no room for an answer.
+        """
+        tokens: list[int] = self._tokenizer.encode(self.render(messages), add_special_tokens=False).ids
+        room_tokens = self.context_tokens - len(tokens)
+        if room_tokens < 1:
+            raise ValueError(
+                f"the conversation has {len(tokens)} tokens, which leaves no room for an answer "
+                f"in the model's context of {self.context_tokens} tokens"
+            )
+        return tokens, min(max_new_tokens or self.max_new_tokens, room_tokens)
+
+    def answer(self, prompt_tokens: int, new_tokens: list[int], stopped: bool) -> Answer:
+        """Spell generated tokens (without the stop token) as an answer."""
+        text = self._tokenizer.decode(new_tokens, skip_special_tokens=True).strip()
+        return Answer(text, prompt_tokens, len(new_tokens), "stop" if stopped else "length")
+
+
+def compile_chat_template(source: str) -> jinja2.Template:
+    """Compile a chat template in the sandbox, with the globals and filters that transformers 5 gives it."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
+    return environment.from_string(source)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Unlike jinja's own filter it does not escape HTML, because a model is no browser."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _raise_exception(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+class _GenerationTag(jinja2.ext.Extension):
+    """`{% generation %}` marks the assistant's words for training; in serving its body is rendered as it is."""
+
+    tags = {"generation"}  # noqa: RUF012 - jinja reads a plain class attribute
+
+    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)

@@ -1,0 +1,52 @@
+"""transformers: greedy decoding of the safetensors model in `hf/`, the reference that other engines are held to."""
+
+from pathlib import Path
+
+from .prompt import Answer, PromptFormat
+
+try:
+    import torch
+    from transformers import AutoModelForCausalLM, GenerationConfig
+except ImportError as error:
+    raise ImportError(
+        f"the transformers engine needs torch and transformers in the serving environment ({error}); "
+        "install them there or set serving.engine to onnx"
+    ) from error
+
+
+class Engine:
+    """One loaded model. Not to be called from two threads at once."""
+
+    def __init__(self, directory: Path, threads: int = 0) -> None:
+        """Load the model of a Triton version directory, on a GPU if there is one.
+
+        Args:
+            directory: holds servable.json, tokenizer.json and hf/.
+            threads: threads of this process on the CPU; 0 leaves the choice to torch.
+        """
+        self._format = PromptFormat(directory)
+        if threads:
+            torch.set_num_threads(threads)
+        model = AutoModelForCausalLM.from_pretrained(
+            directory / "hf", local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype="auto"
+        )
+        self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        # The model's own generation defaults may sample or penalise; evaluation and serving are plain greedy.
+        self._stop_token_ids = sorted(self._format.stop_token_ids)
+        self._model.generation_config = GenerationConfig(
+            do_sample=False, eos_token_id=self._stop_token_ids, pad_token_id=self._stop_token_ids[0]
+        )
+
+    def generate(self, messages: list[dict[str, str]], max_new_tokens: int | None = None) -> Answer:
+        """Answer one conversation.
+
+        Raises:
+            ValueError: the conversation does not fit the template or the context.
+        """
+        prompt, limit = self._format.encode(messages, max_new_tokens)
+        tokens = torch.tensor([prompt], device=self._model.device)  # (1, T)
+        with torch.inference_mode():
+            output = self._model.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=limit)
+        new_tokens = output[0, len(prompt) :].tolist()
+        stopped = bool(new_tokens) and new_tokens[-1] in self._format.stop_token_ids
+        return self._format.answer(len(prompt), new_tokens[:-1] if stopped else new_tokens, stopped)
