@@ -56,7 +56,7 @@ $(SERVING)/.installed: requirements/serving.txt
 	@touch $@
 
 $(SERVING)/.installed-transformers: $(SERVING)/.installed requirements/serving-transformers.txt
-	$(SERVING)/bin/pip install --quiet --no-deps --requirement requirements/serving-transformers.txt
+	$(SERVING)/bin/pip install --quiet --constraint requirements/serving.txt --requirement requirements/serving-transformers.txt
 	@touch $@
 
 lock: install

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from flows.outcome import Outcome
 
 _PREFECT_UI_PATH = "runs/flow-run"
+_ONLY_OUR_LINES = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+"""In the terminal our own log lines are enough; Prefect still records its own with the run."""
 
 
 def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -167,7 +169,7 @@ def up(preset: str | None, file: Path | None, overrides: tuple[str, ...]) -> Non
         from flows.services import render_states
         from flows.services import up as start
 
-        render_states(console, start(home, config.serving))
+        render_states(console, start(home, config))
 
 
 @cli.command()
@@ -221,7 +223,8 @@ def _terminal(home: Home, as_json: bool) -> "Iterator[Console]":
     """Set up a quiet environment and our own log lines; progress goes to standard error, results to standard output."""
     from flows.services import prefect_api_url, quiet_environment
 
-    for key, value in quiet_environment(home).items():
+    home.prefect.mkdir(parents=True, exist_ok=True)
+    for key, value in {**quiet_environment(home), **_ONLY_OUR_LINES}.items():
         os.environ.setdefault(key, value)
     api_url = prefect_api_url(home)
     if api_url:

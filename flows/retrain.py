@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from tasks.data.steps import build_dataset_task, ingest_rows
 
+from flows.finished import find_finished
 from flows.outcome import Outcome, outcome_of
 from flows.rollout import roll_out
 from tasks.contracts.artifacts import DatasetRef, RegisteredVersion, ServableModel
@@ -31,10 +32,14 @@ def retrain(config: RetrainConfig = RetrainConfig(), reason: str = "started by h
     """Train a candidate, compare it with the champion in the form that serves, and promote it if it is better.
 
     Returns:
-        An `Outcome`, in a state named Promoted, Rejected or Inconclusive.
+        An `Outcome`, in a state named Promoted, Rejected, Inconclusive or Unchanged.
     """
     home = Home.from_environment()
     check_room(home)
+    finished = find_finished(config, home)
+    if finished is not None:
+        message = f"version {finished.version} already holds the result ({finished.verdict})"
+        return Completed(name="Unchanged", message=message, data=finished)
     store = Store(home.store)
     prepare_server(config, home)
     champion = find_version_by_alias(config.registry, "champion", home)

@@ -1,4 +1,4 @@
-"""The long-lived services of a home: Prefect server, MLflow server, Triton, and the worker that executes deployments."""
+"""The long-lived services of a home: Prefect server, MLflow server, Triton, and the worker of the deployments."""
 
 from flows.services.environment import mlflow_url, quiet_environment
 from flows.services.lifecycle import down, prefect_api_url, service_states, up

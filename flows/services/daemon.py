@@ -94,7 +94,10 @@ def wait_until_ready(daemon: Daemon, is_ready: Callable[[], bool], deadline: flo
         if _process(daemon) is None:
             raise EnvironmentProblem(f"{daemon.name} ended while it started; its log {_tail(daemon)}")
         if time.monotonic() > deadline:
-            raise EnvironmentProblem(f"{daemon.name} (pid {daemon.pid}) is not ready in time; its log {_tail(daemon)}")
+            raise EnvironmentProblem(
+                f"{daemon.name} (pid {daemon.pid}) is not ready in time; try `llm-retrain down` and start again; "
+                f"its log {_tail(daemon)}"
+            )
         time.sleep(_POLL_SECONDS)
 
 

@@ -11,9 +11,6 @@ PREFECT_PORT = "LLM_RETRAIN_PREFECT_PORT"
 MLFLOW_PORT = "LLM_RETRAIN_MLFLOW_PORT"
 _DEFAULT_PORTS = {PREFECT_PORT: 4200, MLFLOW_PORT: 5000}
 
-HEARTBEAT_SECONDS = 30
-"""How often a running flow tells Prefect that it lives; `deployments/automations.yaml` counts in it."""
-
 
 def quiet_environment(home: Home | None = None) -> dict[str, str]:
     """Return the variables for a process that uses Prefect, MLflow or transformers; set them before importing these.
@@ -33,7 +30,6 @@ def quiet_environment(home: Home | None = None) -> dict[str, str]:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # the default of 20 is short for two busy cores
         "PREFECT_LOGGING_EXTRA_LOGGERS": "llm_retrain",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # our lines outside of a flow are no mistake
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
     }
 
 

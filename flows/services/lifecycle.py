@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from flows.services.daemon import Daemon, running_daemon, start_daemon, stop_daemon, wait_until_ready
 from flows.services.environment import MLFLOW_PORT, PREFECT_PORT, api_url, port_from_environment, service_environment
@@ -42,11 +43,11 @@ def up(home: Home, config: RetrainConfig | None = None, timeout_seconds: float =
         ServingError: Triton does not start.
     """
     config = config or RetrainConfig()
-    with _one_at_a_time(home), ExitStack() as undo:
+    with _one_at_a_time(home):
         _refuse_ports_in_use(home, config.serving)
-        started: set[str] = set()
-        states = _start_all(home, config, timeout_seconds, started, undo)
-        undo.pop_all()
+        with ExitStack() as undo:
+            states = _Startup(home, undo).start_all(config, timeout_seconds)
+            undo.pop_all()
     return states
 
 
@@ -69,69 +70,88 @@ def down(home: Home, timeout_seconds: float = _STOP_SECONDS) -> list[ServiceStat
 def service_states(home: Home) -> list[ServiceState]:
     """Ask each service of this home whether it answers."""
     prefect, mlflow, worker = (running_daemon(home, name) for name in ("prefect", "mlflow", "worker"))
-    states = [ServiceState("prefect", "stopped"), ServiceState("mlflow", "stopped")]
-    if prefect is not None:
-        states[0] = _state(prefect, _pages(prefect), answers(f"{_pages(prefect)}/api/health"))
-    if mlflow is not None:
-        states[1] = _state(mlflow, _pages(mlflow), answers(f"{_pages(mlflow)}/health"))
-    states.append(_triton_state(home))
+    states = [
+        ServiceState("prefect", "stopped")
+        if prefect is None
+        else _state(prefect, _pages(prefect), _api_of(prefect).is_healthy()),
+        ServiceState("mlflow", "stopped")
+        if mlflow is None
+        else _state(mlflow, _pages(mlflow), answers(f"{_pages(mlflow)}/health")),
+        _triton_state(home),
+    ]
     if worker is None:
         return [*states, ServiceState("worker", "stopped")]
-    is_online = states[0].state == "running" and _api_of(home).worker_is_online(WORK_POOL, _WORKER)
+    is_online = (
+        prefect is not None
+        and states[0].state == "running"
+        and _api_of(prefect).worker_is_online(WORK_POOL, _WORKER, worker.started)
+    )
     return [*states, _state(worker, f"work pool {WORK_POOL}", is_online)]
 
 
 def prefect_api_url(home: Home) -> str | None:
     """Return the API of this home's Prefect server; None if it is not running or does not answer."""
     prefect = running_daemon(home, "prefect")
-    if prefect is None or prefect.port is None or not PrefectApi(api_url(prefect.port)).is_healthy():
-        return None
-    return api_url(prefect.port)
+    return _api_of(prefect).url if prefect is not None and _api_of(prefect).is_healthy() else None
 
 
-def _start_all(
-    home: Home, config: RetrainConfig, timeout_seconds: float, started: set[str], undo: ExitStack
-) -> list[ServiceState]:
-    """Start the servers side by side, then what needs them."""
-    prefect = _ensure(home, "prefect", port_from_environment(PREFECT_PORT), started, undo)
-    mlflow = _ensure(home, "mlflow", port_from_environment(MLFLOW_PORT), started, undo)
-    assert prefect.port is not None
-    api = PrefectApi(api_url(prefect.port))
-    triton = _ensure_triton(home, config.serving, undo)
-    deadline = time.monotonic() + timeout_seconds
-    wait_until_ready(prefect, api.is_healthy, deadline)
-    prepare_work_pool(api)
-    worker = _ensure(home, "worker", None, started, undo, prefect.port)
-    count = deploy(api, home, service_environment(home, prefect.port), config)
-    wait_until_ready(mlflow, lambda: answers(f"{_pages(mlflow)}/health"), deadline)
-    deadline = time.monotonic() + timeout_seconds
-    wait_until_ready(worker, lambda: api.worker_is_online(WORK_POOL, _WORKER), deadline)
-    # The server calls a deployment ready when a worker has asked for its runs.
-    wait_until_ready(worker, lambda: all(one["status"] == "READY" for one in api.deployments(WORK_POOL)), deadline)
+class _Startup:
+    """One call of `up`: what it starts is stopped again by `undo`, unless all of it became ready."""
 
-    def told(daemon: Daemon, address: str, more: str = "") -> ServiceState:
-        return _state(daemon, address, True, ("started" if daemon.name in started else "already running") + more)
+    def __init__(self, home: Home, undo: ExitStack) -> None:
+        self.home, self.undo = home, undo
+        self.started: set[str] = set()
+        running = running_daemon(home, "prefect")
+        self.prefect_port = running.port if running and running.port else port_from_environment(PREFECT_PORT)
+        self.environment = service_environment(home, self.prefect_port)
 
-    return [
-        told(prefect, _pages(prefect)),
-        told(mlflow, _pages(mlflow)),
-        triton,
-        told(worker, f"work pool {WORK_POOL}", f", serves {count} deployments"),
-    ]
+    def start_all(self, config: RetrainConfig, timeout_seconds: float) -> list[ServiceState]:
+        """Start the servers side by side, then what needs them."""
+        prefect = self._ensure("prefect", self.prefect_port)
+        mlflow = self._ensure("mlflow", port_from_environment(MLFLOW_PORT))
+        triton = self._ensure_triton(config.serving)
+        deadline = time.monotonic() + timeout_seconds
+        api = _api_of(prefect)
+        wait_until_ready(prefect, api.is_healthy, deadline)
+        prepare_work_pool(api)
+        worker = self._ensure("worker")
+        count = deploy(api, self.home, self.environment, config)
+        wait_until_ready(mlflow, lambda: answers(f"{_pages(mlflow)}/health"), deadline)
+        deadline = time.monotonic() + timeout_seconds
+        wait_until_ready(worker, lambda: api.worker_is_online(WORK_POOL, _WORKER, worker.started), deadline)
+        # The server calls a deployment ready when a worker has asked for its runs.
+        wait_until_ready(worker, lambda: all(one["status"] == "READY" for one in api.deployments(WORK_POOL)), deadline)
+        return [
+            _state(prefect, _pages(prefect), True, self._told(prefect)),
+            _state(mlflow, _pages(mlflow), True, self._told(mlflow)),
+            triton,
+            _state(worker, f"work pool {WORK_POOL}", True, f"{self._told(worker)}, serves {count} deployments"),
+        ]
 
+    def _ensure(self, name: str, port: int | None = None) -> Daemon:
+        """Return the running process, or start it."""
+        daemon = running_daemon(self.home, name)
+        if daemon is None:
+            log.info("Starting %s", name)
+            daemon = start_daemon(self.home, name, _command(self.home, name, port), self.environment, port)
+            self.started.add(name)
+            self.undo.callback(stop_daemon, self.home, name)
+        return daemon
 
-def _ensure(
-    home: Home, name: str, port: int | None, started: set[str], undo: ExitStack, prefect_port: int | None = None
-) -> Daemon:
-    """Return the running process, or start it and arrange that it is stopped if the rest fails."""
-    daemon = running_daemon(home, name)
-    if daemon is None:
-        log.info("Starting %s", name)
-        environment = service_environment(home, prefect_port or port_from_environment(PREFECT_PORT))
-        daemon = start_daemon(home, name, _command(home, name, port), environment, port)
-        started.add(name)
-        undo.callback(stop_daemon, home, name)
-    return daemon
+    def _ensure_triton(self, serving: ServingSection) -> ServiceState:
+        reason = why_triton_cannot_run()
+        if reason is not None:
+            log.warning("Triton is not started: %s", reason)
+            return ServiceState("triton", "unavailable", note=reason)
+        was_running = running_triton(self.home) is not None
+        if not was_running:
+            log.info("Starting triton")
+            self.undo.callback(stop_tritonserver, self.home)
+        ensure_triton(self.home, serving)
+        return replace(_triton_state(self.home), note="already running" if was_running else "started")
+
+    def _told(self, daemon: Daemon) -> str:
+        return "started" if daemon.name in self.started else "already running"
 
 
 def _command(home: Home, name: str, port: int | None) -> list[str]:
@@ -171,9 +191,10 @@ def _triton_state(home: Home) -> ServiceState:
     record = read_record(home)
     if record is None:
         return ServiceState("triton", "stopped")
-    state = "running" if running_triton(home) is not None else "not answering"
     address = f"http://127.0.0.1:{record.address.http_port}"
-    return ServiceState("triton", state, address, record.pid, log=str(home.logs / "triton.log"))
+    is_live = running_triton(home) is not None
+    log_file = str(home.logs / "triton.log")
+    return ServiceState("triton", "running" if is_live else "not answering", address, record.pid, log=log_file)
 
 
 def _refuse_ports_in_use(home: Home, serving: ServingSection) -> None:
@@ -196,9 +217,8 @@ def _pages(daemon: Daemon) -> str:
     return f"http://127.0.0.1:{daemon.port}"
 
 
-def _api_of(home: Home) -> PrefectApi:
-    prefect = running_daemon(home, "prefect")
-    assert prefect is not None and prefect.port is not None
+def _api_of(prefect: Daemon) -> PrefectApi:
+    assert prefect.port is not None
     return PrefectApi(api_url(prefect.port))
 
 

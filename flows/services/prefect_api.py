@@ -4,6 +4,7 @@ Prefect's own client reads its settings once, when it is imported, and costs sec
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -67,10 +68,21 @@ class PrefectApi:
         else:
             self._ask("POST", "/automations/", automation)
 
-    def worker_is_online(self, pool: str, worker: str) -> bool:
-        """Say whether a worker of the pool has sent a heartbeat lately."""
+    def worker_is_online(self, pool: str, worker: str, started: float) -> bool:
+        """Say whether a worker of the pool sends heartbeats.
+
+        Args:
+            pool: the work pool.
+            worker: the worker's name.
+            started: when its process started, in seconds since the epoch: those before were another worker's.
+        """
         found = self._ask("POST", f"/work_pools/{pool}/workers/filter", {}, accept=(404,))
-        return any(one["name"] == worker and one["status"] == "ONLINE" for one in found or ())
+        return any(
+            one["name"] == worker
+            and one["status"] == "ONLINE"
+            and datetime.fromisoformat(one["last_heartbeat_time"]).timestamp() > started
+            for one in found or ()
+        )
 
     def deployments(self, pool: str) -> list[dict[str, Any]]:
         """Return the deployments of a work pool."""

@@ -86,8 +86,9 @@ def functions_of(directory: Path, max_code_chars: int) -> Iterator[DocumentedFun
     """Yield the documented functions and methods of the Python files below `directory`, in a fixed order.
 
     Files that do not parse are skipped. A function is left out if it has no body beside its docstring, if its code has
-    fewer than 60 or more than `max_code_chars` characters or is nested too deeply to be spelled, or if its first sentence
-    has fewer than 15 or more than 160 characters, is a doctest, holds control characters or stands in the code itself.
+    fewer than 60 or more than `max_code_chars` characters or is nested too deeply to be spelled, or if its first
+    sentence has fewer than 15 or more than 160 characters, is a doctest, holds control characters or stands in the
+    code itself.
 
     Raises:
         DataError: a file cannot be read, or no file has docstrings.

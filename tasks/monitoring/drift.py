@@ -111,7 +111,7 @@ def _two_sample_test(requests: list[str], trained: list[str], config: MonitorCon
     from sklearn.linear_model import LogisticRegression
 
     generator = np.random.default_rng(config.seed)
-    (fit_requests, held_requests), (fit_trained, held_trained) = _halves(requests, trained, generator)
+    (fit_requests, held_requests), (fit_trained, held_trained) = split_halves(requests, trained, generator)
     # Character n-grams need no tokenizer and work in every script; the vocabulary comes from the fitting half alone.
     vectorizer = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(2, 4), lowercase=False, sublinear_tf=True, dtype=np.float32
@@ -124,11 +124,11 @@ def _two_sample_test(requests: list[str], trained: list[str], config: MonitorCon
     return auc_with_p_value(scores, len(held_requests), config.permutations, generator)
 
 
-_Halves = tuple[list[str], list[str]]
+Halves = tuple[list[str], list[str]]
 
 
-def _halves(requests: list[str], trained: list[str], generator: "np.random.Generator") -> tuple[_Halves, _Halves]:
-    """Draw as many texts of each sample and halve both.
+def split_halves(requests: list[str], trained: list[str], generator: "np.random.Generator") -> tuple[Halves, Halves]:
+    """Draw as many texts of each sample and halve both, to fit on the first half and to score on the second.
 
     As many of each, so that the classifier sees no imbalance. A request that repeats a training prompt is drawn
     together with it and put into the same half: the two tie, which is what "the same kind" means. Apart, the
@@ -141,7 +141,7 @@ def _halves(requests: list[str], trained: list[str], generator: "np.random.Gener
     only_requests = [text for text in requests if text not in known]
     only_trained = _sample([text for text in trained if text not in asked], size - len(twins), generator)
     middle = len(twins) // 2
-    halves: list[_Halves] = []
+    halves: list[Halves] = []
     for rest in (only_requests, only_trained):
         # The odd text goes to the held-out half if the twins' odd one did not.
         cut = (len(twins) + len(rest)) // 2 - middle

@@ -290,6 +290,29 @@ def test_a_client_that_asks_in_a_loop_sees_switches_and_no_error(served, expecte
     load_model(address, "assistant-v2", 60)
 
 
+def test_a_champion_unloaded_after_the_router_read_its_table_is_replaced_within_the_request(served, expected):
+    """The new table gets the old one's size and time stamp, so the router learns of it only from the failed call."""
+    home, address = served
+    table = home.routing_file("assistant")
+    route_to(home, 1)
+    assert {ask(address, "assistant", "hello")["served_by"] for _ in range(8)} == {"assistant-v1"}
+    before = table.stat()
+    with table.open("r+") as file:
+        content = file.read().replace("assistant-v1", "assistant-v2")
+        file.seek(0)
+        file.write(content)
+    os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))
+    try:
+        assert ask(address, "assistant", "hello")["served_by"] == "assistant-v1"
+        unload_model(address, "assistant-v1", 60)
+        answers = [ask(address, "assistant", PROMPTS[0]) for _ in range(8)]
+    finally:
+        load_model(address, "assistant-v1", 60)
+        route_to(home, 1)
+
+    assert {(answer["served_by"], answer["text"]) for answer in answers} == {("assistant-v2", expected[1][0])}
+
+
 def test_an_unreadable_routing_table_leaves_the_stable_name_answering(served):
     home, address = served
     route_to(home, 1)
@@ -384,6 +407,8 @@ def test_before_the_first_promotion_the_router_says_so_and_after_a_crash_a_resta
 
     crashed = psutil.Process(read_record(triton_home).pid)
     stubs = crashed.children(recursive=True)
+    for stub in stubs:
+        stub.suspend()  # or they may end by themselves, sooner or later
     os.kill(crashed.pid, signal.SIGKILL)
     psutil.wait_procs([crashed], timeout=20)
     assert running_triton(triton_home) is None

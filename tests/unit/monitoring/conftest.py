@@ -9,8 +9,8 @@ import pytest
 
 _STDLIB_MODULES = (
     "argparse collections configparser csv dataclasses difflib email ftplib http imaplib ipaddress json logging "
-    "mailbox pathlib pdb pickle plistlib random shutil smtplib socket statistics tarfile tempfile threading turtle urllib "
-    "uuid wsgiref xmlrpc zipfile"
+    "mailbox pathlib pdb pickle plistlib random shutil smtplib socket statistics tarfile tempfile threading turtle "
+    "urllib uuid wsgiref xmlrpc zipfile"
 )
 
 

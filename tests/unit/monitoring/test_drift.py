@@ -7,7 +7,7 @@ import pytest
 
 from tasks.contracts.config import MonitorConfig
 from tasks.contracts.errors import ConfigError
-from tasks.monitoring.drift import auc_with_p_value, detect_drift
+from tasks.monitoring.drift import auc_with_p_value, detect_drift, split_halves
 
 INSTRUCTION = "Write one sentence that says what this Python function does.\n\n"
 
@@ -104,12 +104,39 @@ def test_a_significant_difference_below_min_auc_is_no_drift(stdlib_functions, sk
     assert not verdict.drifted
 
 
+def test_an_auc_above_min_auc_that_chance_reaches_is_no_drift(stdlib_functions):
+    drawn = random.Random(2).sample(sorted(stdlib_functions), 160)
+    for seed in range(10):
+        config = MonitorConfig(min_auc=0.5, seed=seed)
+        verdict = detect_drift(prompts(drawn[:40]), prompts(drawn[40:]), config)
+        if verdict.auc > 0.5 and verdict.p_value >= config.alpha:
+            break
+    assert not verdict.drifted
+    assert verdict.auc > 0.5
+
+
+@pytest.mark.parametrize(
+    ("asked", "known", "twins"), [(30, 100, 0), (100, 30, 7), (31, 50, 5), (20, 20, 20), (33, 33, 4)]
+)
+def test_halves_are_as_large_in_both_samples_and_a_text_of_both_stands_in_the_same_half(asked, known, twins):
+    shared = [f"shared {n}" for n in range(twins)]
+    requests = shared + [f"asked {n}" for n in range(asked - twins)]
+    trained = shared + [f"known {n}" for n in range(known - twins)]
+    halves = split_halves(requests, trained, np.random.default_rng(0))
+    (fit_requests, held_requests), (fit_trained, held_trained) = halves
+    size = min(asked, known)
+    assert len(fit_requests) == len(fit_trained) == size // 2
+    assert len(held_requests) == len(held_trained) == size - size // 2
+    assert len({*fit_requests, *held_requests}) == len({*fit_trained, *held_trained}) == size
+    assert not {*fit_requests, *fit_trained} & {*held_requests, *held_trained}
+
+
 def test_texts_without_words_in_common_are_compared_by_their_characters():
     chosen = random.Random(1)
     poems = ["".join(chosen.choices("春夏秋冬花鳥風月山川", k=30)) for _ in range(40)]
     prices = ["".join(chosen.choices("円元角分価格税込割引", k=30)) for _ in range(40)]
     verdict = detect_drift(prices, poems, MonitorConfig())
-    assert verdict.drifted
+    assert len(verdict.top_features) == 8
     assert set("".join(verdict.top_features)) <= set("円元角分価格税込割引")
 
 

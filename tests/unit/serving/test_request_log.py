@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import threading
@@ -30,6 +31,20 @@ def test_records_of_many_writers_stay_whole(append_record, tmp_path):
     assert sorted((record["writer"], record["number"]) for record in records) == [
         (writer, number) for writer in range(4) for number in range(50)
     ]
+
+
+def test_a_writer_waits_while_another_may_still_take_back_half_a_record(append_record, tmp_path):
+    log = tmp_path / "requests.jsonl"
+    waiting = threading.Thread(target=append_record, args=(log, {"number": 1}))
+    with log.open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting.start()
+        waiting.join(timeout=0.3)
+        assert waiting.is_alive()
+        assert log.read_text() == ""
+    waiting.join(timeout=10)
+
+    assert json.loads(log.read_text()) == {"number": 1}
 
 
 def test_half_a_record_is_taken_back(append_record, tmp_path, monkeypatch):
