@@ -7,7 +7,6 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Completed
-from tasks.data.steps import build_dataset_task, ingest_rows
 
 from flows.finished import find_finished
 from flows.outcome import Outcome, outcome_of
@@ -17,6 +16,7 @@ from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
 from tasks.contracts.store import Store
+from tasks.data.steps import build_dataset_task, ingest_rows
 from tasks.evaluation.steps import build_report, decide, generate_predictions
 from tasks.registry.tracking import tracked_run
 from tasks.registry.versions import Candidate, find_version_by_alias, register_version

@@ -3,6 +3,7 @@
 Prefect's own client reads its settings once, when it is imported, and costs seconds; this asks the server it is given.
 """
 
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,8 @@ from tasks.contracts.errors import EnvironmentProblem
 
 _HEALTH_SECONDS = 3.0
 _REQUEST_SECONDS = 30.0
+_BUSY_SECONDS = 60.0
+_RETRY_SECONDS = 0.5
 
 
 def answers(url: str) -> bool:
@@ -98,14 +101,20 @@ class PrefectApi:
         self._ask("PATCH", f"/deployments/{deployment_id}", {"parameters": parameters})
 
     def _ask(self, method: str, path: str, body: dict[str, Any], accept: tuple[int, ...] = ()) -> Any:
-        try:
-            answer = httpx.request(
-                method, self.url + path, json=body, timeout=_REQUEST_SECONDS, trust_env=False, follow_redirects=True
-            )
-        except httpx.TransportError as error:
-            raise EnvironmentProblem(f"the Prefect server at {self.url} does not answer ({error})") from error
+        answer = self._send(method, path, body)
+        deadline = time.monotonic() + _BUSY_SECONDS
+        # On sqlite the server says 503, and has done nothing, while another writer holds the database.
+        while answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and time.monotonic() < deadline:
+            time.sleep(_RETRY_SECONDS)
+            answer = self._send(method, path, body)
         if answer.status_code in accept:
             return None
         if not answer.is_success:
             raise EnvironmentProblem(f"the Prefect server refused {method} {path}: {answer.text.strip()[:500]}")
         return answer.json() if answer.content else None
+
+    def _send(self, method: str, path: str, body: dict[str, Any]) -> httpx.Response:
+        try:
+            return httpx.request(method, self.url + path, json=body, timeout=_REQUEST_SECONDS, trust_env=False)
+        except httpx.TransportError as error:
+            raise EnvironmentProblem(f"the Prefect server at {self.url} does not answer ({error})") from error

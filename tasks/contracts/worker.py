@@ -31,7 +31,11 @@ def ignore_event(event: Event) -> None:
 
 
 def run_worker(
-    module: str, spec: dict[str, Any], log_path: Path, error_type: type[LlmRetrainError], listener: Listener = ignore_event
+    module: str,
+    spec: dict[str, Any],
+    log_path: Path,
+    error_type: type[LlmRetrainError],
+    listener: Listener = ignore_event,
 ) -> list[Event]:
     """Run a worker module to its end and return the events it said.
 

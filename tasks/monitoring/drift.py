@@ -3,6 +3,10 @@
 A classifier learns on one half of each sample to tell requests from training prompts; its area under the ROC curve on
 the other halves says how different the two are, and permuting the held-out labels says how often chance does as well.
 If both come from one distribution no classifier beats chance, so the p-value is valid whatever the classifier.
+
+What counts is the mixture: traffic that keeps to a small part of the trained kinds differs from their whole, and new
+requests show once they are about half of the window.
+
 Source: Lopez-Paz and Oquab, Revisiting Classifier Two-Sample Tests, ICLR 2017.
 """
 
@@ -156,7 +160,7 @@ def _sample(texts: list[str], size: int, generator: "np.random.Generator") -> li
 def auc_with_p_value(
     scores: "NDArray[np.float64]", positives: int, permutations: int, generator: "np.random.Generator"
 ) -> tuple[float, float]:
-    """Return the area under the ROC curve and its one-sided permutation p-value, (1 + hits) / (1 + permutations).
+    """Return the area under the ROC curve and its one-sided permutation p-value.
 
     The area is the Mann-Whitney statistic of the ranks, so a permutation of the labels is a draw of ranks.
     Source of the p-value: Phipson and Smyth, Permutation p-values should never be zero, 2010.

@@ -26,7 +26,6 @@ from tasks.registry.model_card import model_card
 from tasks.registry.tracking import TrackedRun
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -60,6 +59,8 @@ def register_version(
     Rejected versions are registered too: they can be looked at, compared and found again, and only the verdict
     "promote" or "inconclusive" gets the alias `challenger`.
     """
+    import mlflow
+
     client, name = run.client, config.registry.model_name
     tags = _tags(candidate, config, champion)
     same = next((v for v in list_versions(config.registry, home) if v.tags.items() >= tags.items()), None)
@@ -73,15 +74,10 @@ def register_version(
         _assemble(Path(folder), candidate, config)
         client.log_model_artifacts(logged.model_id, folder)
     client.finalize_logged_model(logged.model_id, "READY")
-    _ensure_registered_model(client, name)
-    version = client.create_model_version(
-        name,
-        source=f"models:/{logged.model_id}",
-        run_id=run.run_id,
-        tags=tags,
-        description=f"{candidate.decision.verdict}: {' '.join(candidate.decision.reasons)}",
-        model_id=logged.model_id,
-    )
+    # register_model also leaves the tag by which MLflow's pages lead from the logged model to its version.
+    version = mlflow.register_model(f"models:/{logged.model_id}", name, tags=tags)
+    verdict = f"{candidate.decision.verdict}: {' '.join(candidate.decision.reasons)}"
+    client.update_model_version(name, version.version, description=verdict)
     run.set_tags({"llm_retrain.version": str(version.version)})
     if candidate.decision.verdict != "reject":
         client.set_registered_model_alias(name, "challenger", version.version)
@@ -203,16 +199,6 @@ def _assemble(folder: Path, candidate: Candidate, config: RetrainConfig) -> None
         candidate.base, candidate.dataset, candidate.adapter, candidate.report, candidate.decision, config
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def _ensure_registered_model(client: "MlflowClient", name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
 
 
 def _as_reference(version: "ModelVersion", home: Home) -> RegisteredVersion:

@@ -31,7 +31,12 @@ def build_servable(
         "onnx_precision": serving.onnx_precision if serving.engine == "onnx" else None,
         "system_prompt": serving.system_prompt,
         "max_new_tokens": serving.max_new_tokens,
-        "code": code_digest("triton_models", "tasks/serving/build.py", "tasks/serving/build_process.py"),
+        "code": code_digest(
+            f"triton_models/{serving.engine}",
+            *(f"triton_models/{name}.py" for name in ("engine_model", "prompt", "request", "tensors")),
+            "tasks/serving/build.py",
+            "tasks/serving/build_process.py",
+        ),
     }
 
     def write(out: Path) -> dict[str, Any]:

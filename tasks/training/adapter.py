@@ -40,7 +40,7 @@ def train_adapter(
     """
     inputs = {
         "base": base.digest,
-        "dataset": dataset.digest,
+        "rows": digest_of_file(dataset.path / "train.jsonl"),
         "training": training.model_dump(mode="json"),
         "system_prompt": system_prompt,
         "code": code_digest("tasks/training"),

@@ -73,7 +73,10 @@ def test_the_loss_falls_and_the_saved_adapter_gives_the_learned_answer(place, ti
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny), adapter.path / "adapter")
     prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "Say number 3."}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        [{"role": "user", "content": "Say number 3."}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
     )
     with torch.inference_mode():
         answer = model.generate(**prompt, max_new_tokens=40, do_sample=False)[0, prompt["input_ids"].shape[1] :]
@@ -98,7 +101,9 @@ def test_nf4_trains_and_keeps_its_weights_through_an_evaluation(place, tiny):
     adapter = train(place, FAST.model_copy(update={"quantization": "nf4", "epochs": 10.0}))
     steps = training_steps(adapter)
     assert steps[-1]["loss"] < 0.6 * steps[0]["loss"]
-    model = load_with_adapter(tiny, FAST.model_copy(update={"quantization": "nf4"}), torch.device("cpu"), torch.bfloat16)
+    model = load_with_adapter(
+        tiny, FAST.model_copy(update={"quantization": "nf4"}), torch.device("cpu"), torch.bfloat16
+    )
     ids = torch.arange(32).reshape(2, 16)
     before = model.train()(ids).logits
     with torch.inference_mode():

@@ -316,6 +316,11 @@ def test_a_champion_unloaded_after_the_router_read_its_table_is_replaced_within_
 def test_an_unreadable_routing_table_leaves_the_stable_name_answering(served):
     home, address = served
     route_to(home, 1)
+    # Both instances of the router must have read the good table, so both must be busy at once.
+    with ThreadPoolExecutor(8) as clients:
+        assert {a["served_by"] for a in clients.map(lambda _: ask(address, "assistant", "hello"), range(32))} == {
+            "assistant-v1"
+        }
     home.routing_file("assistant").write_text("{")
     try:
         assert {ask(address, "assistant", "hello")["served_by"] for _ in range(8)} == {"assistant-v1"}

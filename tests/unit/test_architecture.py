@@ -50,6 +50,7 @@ def test_serving_code_imports_nothing_of_the_project(path):
 
 def test_the_fast_path_and_help_import_nothing_heavy():
     """A run that is done already must be recognised without paying for torch, transformers, MLflow or Prefect."""
-    code = "import sys, flows.cli, flows.finished; print([m for m in ('torch','transformers','mlflow','prefect') if m in sys.modules])"
+    heavy = "[m for m in ('torch', 'transformers', 'mlflow', 'prefect') if m in sys.modules]"
+    code = f"import sys, flows.cli, flows.finished; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

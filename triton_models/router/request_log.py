@@ -18,7 +18,7 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
     line = (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", errors="replace")
     descriptor = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
-        pass
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         end = os.fstat(descriptor).st_size
         written = os.write(descriptor, line)
         if written != len(line):

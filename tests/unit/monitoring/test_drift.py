@@ -105,14 +105,14 @@ def test_a_significant_difference_below_min_auc_is_no_drift(stdlib_functions, sk
 
 
 def test_an_auc_above_min_auc_that_chance_reaches_is_no_drift(stdlib_functions):
-    drawn = random.Random(2).sample(sorted(stdlib_functions), 160)
-    for seed in range(10):
-        config = MonitorConfig(min_auc=0.5, seed=seed)
-        verdict = detect_drift(prompts(drawn[:40]), prompts(drawn[40:]), config)
-        if verdict.auc > 0.5 and verdict.p_value >= config.alpha:
-            break
-    assert not verdict.drifted
-    assert verdict.auc > 0.5
+    codes, by_chance = sorted(stdlib_functions), []
+    for seed in range(12):
+        drawn = random.Random(seed).sample(codes, 80)
+        verdict = detect_drift(drawn[:40], drawn[40:], MonitorConfig(min_auc=0.5, seed=seed))
+        if verdict.auc >= 0.5 and verdict.p_value >= 0.01:
+            by_chance.append(verdict)
+    assert len(by_chance) >= 3
+    assert not any(verdict.drifted for verdict in by_chance)
 
 
 @pytest.mark.parametrize(

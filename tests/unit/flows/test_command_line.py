@@ -1,0 +1,94 @@
+"""The command line: one sentence for what a user can mend, and documented exit codes."""
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from flows.cli import cli
+from flows.outcome import Outcome, curl_line, one_line
+from flows.retrain import check_room
+from tasks.contracts.config import RetrainConfig
+from tasks.contracts.errors import EnvironmentProblem
+from tasks.contracts.home import Home
+
+COMMANDS = ["doctor", "down", "history", "monitor", "promote", "rollback", "run", "status", "up"]
+
+
+def llm_retrain(*arguments, home):
+    command = [str(Path(sys.executable).parent / "llm-retrain"), "--home", str(home), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_help_names_every_command():
+    shown = CliRunner().invoke(cli, ["--help"])
+    assert shown.exit_code == 0
+    assert sorted(cli.commands) == COMMANDS
+    assert all(command in shown.output for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "--preset", "quikstart"], "--preset is 'quikstart'; expected one of"),
+        (["run", "--set", "training.rnak=3"], "training.rnak is not a config key; did you mean rank?"),
+        (["run", "--config", "nowhere.yaml"], "--config is 'nowhere.yaml', which cannot be read"),
+        (["promote", "three"], "'three' is not a valid integer"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_path):
+    done = llm_retrain(*arguments, home=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not any(tmp_path.iterdir()), "nothing was started or written"
+
+
+def outcome(status, verdict):
+    return Outcome(status, verdict, 1, (), 30, {}, {}, (), None, {}, "", {})
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict", "code"),
+    [
+        ("promoted", "promote", 0),
+        ("rejected", "reject", 3),
+        ("inconclusive", "inconclusive", 4),
+        ("unchanged", "promote", 0),
+        ("unchanged", "reject", 3),
+        ("unchanged", "inconclusive", 4),
+    ],
+)
+def test_exit_codes_tell_the_verdict_also_of_a_run_that_was_done_before(status, verdict, code):
+    assert outcome(status, verdict).exit_code == code
+    assert outcome(status, verdict).to_json()["exit_code"] == code
+
+
+@pytest.mark.parametrize("text", ["plain", "it's 'quoted' \"twice\"", "a\nb $HOME `id` \\ !", "心肌梗死"])
+def test_the_curl_line_carries_any_prompt_through_a_shell(text):
+    line = curl_line([{"role": "user", "content": text}], RetrainConfig())
+    *_, body = shlex.split(line)
+    assert json.loads(body) == {"text_input": text}
+    echoed = subprocess.run(["bash", "-c", line.replace("curl -s", "printf '%s\\n'")], capture_output=True, text=True)
+    assert echoed.stdout.splitlines()[-1] == body
+
+
+def test_a_conversation_goes_into_the_curl_line_whole():
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    body = json.loads(shlex.split(curl_line(messages, RetrainConfig()))[-1])
+    assert json.loads(body["messages"]) == messages
+
+
+def test_text_on_one_line_is_shortened_with_an_ellipsis():
+    assert one_line("a\n  b") == "a b"
+    assert one_line("x" * 200, 10) == "x" * 9 + "…"
+
+
+def test_a_full_disk_is_said_before_anything_long_starts(tmp_path):
+    with pytest.raises(EnvironmentProblem, match=r"has 1\.0 GB free and a run needs about 3 GB"):
+        check_room(Home(tmp_path), free_bytes=lambda: 1_000_000_000)
+    check_room(Home(tmp_path), free_bytes=lambda: 4_000_000_000)
