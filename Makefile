@@ -56,7 +56,8 @@ $(SERVING)/.installed: requirements/serving.txt
 	@touch $@
 
 $(SERVING)/.installed-transformers: $(SERVING)/.installed requirements/serving-transformers.txt
-	$(SERVING)/bin/pip install --quiet --constraint requirements/serving.txt --requirement requirements/serving-transformers.txt
+	$(SERVING)/bin/pip install --quiet --no-warn-conflicts \
+		--constraint requirements/serving.txt --requirement requirements/serving-transformers.txt
 	@touch $@
 
 lock: install

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tasks.contracts.config import MonitorConfig, load_config, preset_names
+from tasks.contracts.config import MonitorConfig, RetrainConfig, load_config, preset_names
 from tasks.contracts.errors import ConfigError, LlmRetrainError
 from tasks.contracts.home import Home
 
@@ -64,12 +64,8 @@ def run(preset: str | None, file: Path | None, overrides: tuple[str, ...], reaso
     with _terminal(home, as_json) as console:
         from flows.finished import find_finished
 
-        found = find_finished(config, home)
-        if found is None:
-            from flows.retrain import retrain
-
-            found = retrain(config=config, reason=reason)
-        outcome: Outcome = replace(found, seconds=round(time.monotonic() - started, 1))
+        outcome = find_finished(config, home) or _retrain(config, reason)
+        outcome = replace(outcome, seconds=round(time.monotonic() - started, 1))
         if as_json:
             click.echo(json.dumps(outcome.to_json(), ensure_ascii=False))
         else:
@@ -240,6 +236,13 @@ def _terminal(home: Home, as_json: bool) -> "Iterator[Console]":
         yield Console()
     finally:
         logger.removeHandler(handler)
+
+
+def _retrain(config: RetrainConfig, reason: str) -> "Outcome":
+    from flows.retrain import retrain
+
+    outcome: Outcome = retrain(config=config, reason=reason)
+    return outcome
 
 
 def _links(home: Home, places: dict[str, str]) -> dict[str, str]:

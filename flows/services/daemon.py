@@ -79,20 +79,24 @@ def running_daemon(home: Home, name: str) -> Daemon | None:
     return daemon if _process(daemon) is not None else None
 
 
-def wait_until_ready(daemon: Daemon, is_ready: Callable[[], bool], deadline: float) -> None:
+def wait_until_ready(
+    daemon: Daemon, is_ready: Callable[[], bool], deadline: float, beside: tuple[Daemon, ...] = ()
+) -> None:
     """Wait until a process says it is ready.
 
     Args:
         daemon: the process.
         is_ready: asks it once.
         deadline: on the clock of `time.monotonic`.
+        beside: processes that start at the same time, so that one which ends is noticed at once.
 
     Raises:
-        EnvironmentProblem: it ended, or the deadline passed; shows the end of its log.
+        EnvironmentProblem: one of them ended, or the deadline passed; shows the end of the log.
     """
     while not is_ready():
-        if _process(daemon) is None:
-            raise EnvironmentProblem(f"{daemon.name} ended while it started; its log {_tail(daemon)}")
+        for one in (daemon, *beside):
+            if _process(one) is None:
+                raise EnvironmentProblem(f"{one.name} ended while it started; its log {_tail(one)}")
         if time.monotonic() > deadline:
             raise EnvironmentProblem(
                 f"{daemon.name} (pid {daemon.pid}) is not ready in time; try `llm-retrain down` and start again; "

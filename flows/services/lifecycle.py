@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from flows.services.daemon import Daemon, running_daemon, start_daemon, stop_daemon, wait_until_ready
 from flows.services.environment import MLFLOW_PORT, PREFECT_PORT, api_url, port_from_environment, service_environment
+from flows.services.lost_runs import close_lost_runs
 from flows.services.prefect_api import PrefectApi, answers
 from flows.services.registration import WORK_POOL, deploy, prepare_work_pool
 from flows.services.states import ServiceState
@@ -58,8 +59,11 @@ def down(home: Home, timeout_seconds: float = _STOP_SECONDS) -> list[ServiceStat
         A state for each service, noting whether it was running.
     """
     with _one_at_a_time(home):
-        stopped = {
-            "worker": stop_daemon(home, "worker", timeout_seconds),
+        stopped = {"worker": stop_daemon(home, "worker", timeout_seconds)}
+        prefect = running_daemon(home, "prefect")
+        if prefect is not None and _api_of(prefect).is_healthy():
+            close_lost_runs(_api_of(prefect), WORK_POOL)
+        stopped |= {
             "triton": stop_tritonserver(home, timeout_seconds),
             "mlflow": stop_daemon(home, "mlflow", timeout_seconds),
             "prefect": stop_daemon(home, "prefect", timeout_seconds),
@@ -112,8 +116,10 @@ class _Startup:
         triton = self._ensure_triton(config.serving)
         deadline = time.monotonic() + timeout_seconds
         api = _api_of(prefect)
-        wait_until_ready(prefect, api.is_healthy, deadline)
+        wait_until_ready(prefect, api.is_healthy, deadline, (mlflow,))
         prepare_work_pool(api)
+        if running_daemon(self.home, "worker") is None:
+            close_lost_runs(api, WORK_POOL)
         worker = self._ensure("worker")
         count = deploy(api, self.home, self.environment, config)
         wait_until_ready(mlflow, lambda: answers(f"{_pages(mlflow)}/health"), deadline)

@@ -12,7 +12,7 @@ import httpx
 
 from tasks.contracts.errors import EnvironmentProblem
 
-_HEALTH_SECONDS = 3.0
+_HEALTH_SECONDS = 10.0  # nobody there is refused at once; a busy machine takes its time
 _REQUEST_SECONDS = 30.0
 _BUSY_SECONDS = 60.0
 _RETRY_SECONDS = 0.5
@@ -99,6 +99,17 @@ class PrefectApi:
             EnvironmentProblem: they do not match the flow's schema.
         """
         self._ask("PATCH", f"/deployments/{deployment_id}", {"parameters": parameters})
+
+    def unfinished_runs(self, pool: str) -> list[dict[str, Any]]:
+        """Return the runs of a work pool that have begun and not ended."""
+        unfinished = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+        query = {"flow_runs": unfinished, "work_pools": {"name": {"any_": [pool]}}}
+        return list(self._ask("POST", "/flow_runs/filter", query))
+
+    def mark_crashed(self, run_id: str, message: str) -> None:
+        """Put a run into the state Crashed, whatever state it is in."""
+        state = {"type": "CRASHED", "name": "Crashed", "message": message}
+        self._ask("POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
 
     def _ask(self, method: str, path: str, body: dict[str, Any], accept: tuple[int, ...] = ()) -> Any:
         answer = self._send(method, path, body)

@@ -53,7 +53,7 @@ def test_mlflow_holds_the_loss_curve_the_data_the_answers_and_the_model(loop, pr
     assert {item.dataset.name for item in run.inputs.dataset_inputs} == {"train rows", "eval rows"}
     table = json.loads((loop.home.mlflow_artifacts / run.info.run_id / "artifacts/predictions.json").read_text())
     assert table["columns"] == ["prompt", "reference", "base", "candidate"]
-    assert len(table["data"]) == 40
+    assert len(table["data"]) == promoted["examples"]
     version = client.get_model_version("assistant", "1")
     model = client.get_logged_model(version.source.removeprefix("models:/"))
     names = {path.relative_to(model.artifact_location.removeprefix("file://")).parts[0]

@@ -14,7 +14,7 @@ from dataclasses import astuple
 
 import psutil
 import pytest
-from conftest import free_ports
+from conftest import free_ports, skip_without_triton
 from tiny_model import CHAT_TEMPLATE, CONTEXT_TOKENS, make_tiny_base_model
 
 from tasks.contracts.config import ServingSection
@@ -40,7 +40,6 @@ from tasks.serving.tritonserver import (
     running_triton,
     start_tritonserver,
     stop_tritonserver,
-    why_triton_cannot_run,
 )
 
 pytestmark = pytest.mark.integration
@@ -75,9 +74,7 @@ def expected(servables):
 @pytest.fixture(scope="module")
 def served(servables, tmp_path_factory):
     """One running server with both models loaded and the first as champion."""
-    reason = why_triton_cannot_run()
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_triton()
     home = Home(tmp_path_factory.mktemp("served"))
     http_port, grpc_port, metrics_port = free_ports(3)
     serving = ServingSection(http_port=http_port, grpc_port=grpc_port, metrics_port=metrics_port)

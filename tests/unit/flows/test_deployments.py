@@ -1,0 +1,223 @@
+"""prefect.yaml and the automations: what Prefect would ignore or fail on later is found here."""
+
+import asyncio
+import json
+import uuid
+from datetime import UTC, datetime
+
+import pytest
+import yaml
+
+from flows.services.registration import AUTOMATIONS, PREFECT_YAML, QUEUES, WORK_POOL, lay_over
+from tasks.contracts.config import validate_config
+
+DOCUMENT = yaml.safe_load(PREFECT_YAML.read_text(encoding="utf-8"))
+DEPLOYMENTS = {f"{one['entrypoint'].rpartition('.')[2]}/{one['name']}": one for one in DOCUMENT["deployments"]}
+SAMPLE = {"promote/by-hand": {"version": 3}}  # what the form asks for, where there is no default
+
+
+def copy_of_the_document():
+    """A copy in which the parts that the file's anchors share are apart."""
+    return json.loads(json.dumps(DOCUMENT))
+
+
+def unknown_keys(document):
+    """Return the keys Prefect would silently ignore, as dotted paths; the known ones are its own models' fields."""
+    from prefect.cli.deploy._models import (
+        ConcurrencyLimitSpec,
+        DeploymentConfig,
+        PrefectYamlModel,
+        RawScheduleConfig,
+        WorkPoolConfig,
+    )
+    from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
+
+    def names(model):
+        return {field.alias or name for name, field in model.model_fields.items()}
+
+    found = [key for key in document if key not in names(PrefectYamlModel)]
+    for number, deployment in enumerate(document["deployments"]):
+        places = [
+            ("", deployment, DeploymentConfig),
+            ("work_pool.", deployment.get("work_pool", {}), WorkPoolConfig),
+            ("concurrency_limit.", deployment.get("concurrency_limit", {}), ConcurrencyLimitSpec),
+            *(("schedules.", schedule, RawScheduleConfig) for schedule in deployment.get("schedules", [])),
+            *(("triggers.", trigger, DeploymentEventTrigger) for trigger in deployment.get("triggers", [])),
+        ]
+        for prefix, part, model in places:
+            found += [f"deployments.{number}.{prefix}{key}" for key in part if key not in names(model)]
+    return found
+
+
+def flow_of(deployment):
+    from prefect.flows import load_flow_from_entrypoint
+
+    return load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+
+
+def test_there_are_six_deployments_with_the_documented_names():
+    assert len(DOCUMENT["deployments"]) == 6
+    assert sorted(DEPLOYMENTS) == [
+        "monitor/every-15-minutes",
+        "promote/by-hand",
+        "retrain/by-hand",
+        "retrain/nightly",
+        "retrain/on-drift",
+        "rollback/by-hand",
+    ]
+
+
+def test_prefect_knows_every_key():
+    assert unknown_keys(DOCUMENT) == []
+
+
+@pytest.mark.parametrize("place", ["", "work_pool", "concurrency_limit"])
+def test_a_misspelt_key_is_found(place):
+    document = copy_of_the_document()
+    part = document["deployments"][0]
+    (part[place] if place else part)["limmit"] = 1
+    assert unknown_keys(document) == [f"deployments.0.{place + '.' if place else ''}limmit"]
+
+
+def test_a_misspelt_key_of_a_trigger_or_schedule_is_found():
+    document = copy_of_the_document()
+    document["deployments"][1]["schedules"][0]["chron"] = "0 3 * * *"
+    document["deployments"][2]["triggers"][0]["expects"] = ["x"]
+    assert unknown_keys(document) == ["deployments.1.schedules.chron", "deployments.2.triggers.expects"]
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_a_deployment_names_a_real_flow_and_gives_it_valid_parameters(name):
+    from prefect.utilities.callables import parameter_schema
+    from prefect.utilities.schema_tools import validate
+
+    deployment = DEPLOYMENTS[name]
+    flow = flow_of(deployment)
+    assert flow.name == name.partition("/")[0]
+    parameters = deployment.get("parameters", {}) | SAMPLE.get(name, {})
+    validate(parameters, parameter_schema(flow).model_dump_for_openapi(), raise_on_error=True)
+    flow.validate_parameters(parameters)
+
+
+def test_the_form_refuses_a_parameter_that_the_flow_does_not_have():
+    from prefect.utilities.callables import parameter_schema
+    from prefect.utilities.schema_tools.validation import ValidationError, validate
+
+    schema = parameter_schema(flow_of(DEPLOYMENTS["retrain/by-hand"])).model_dump_for_openapi()
+    with pytest.raises(ValidationError, match="train_row"):
+        validate({"config": {"data": {"train_row": 3}}}, schema, raise_on_error=True)
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_a_deployment_runs_in_our_work_pool_and_never_twice_at_once(name):
+    deployment = DEPLOYMENTS[name]
+    assert deployment["work_pool"]["name"] == WORK_POOL
+    assert deployment["concurrency_limit"]["limit"] == 1
+    if name.startswith("retrain/"):
+        assert deployment["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
+        assert QUEUES[deployment["work_pool"]["work_queue_name"]] == 1
+
+
+def test_schedules_are_what_prefect_can_compute():
+    from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+
+    nightly = DEPLOYMENTS["retrain/nightly"]["schedules"][0]
+    CronSchedule(cron=nightly["cron"], timezone=nightly["timezone"])
+    quarter = DEPLOYMENTS["monitor/every-15-minutes"]["schedules"][0]
+    assert IntervalSchedule(interval=quarter["interval"], anchor_date=quarter["anchor_date"]).interval.seconds == 900
+
+
+def reason_of(event_payload):
+    """Let Prefect's own action render the trigger's parameters for an event."""
+    from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
+    from prefect.server.events import actions
+    from prefect.server.events.schemas.automations import (
+        Automation,
+        EventTrigger,
+        Firing,
+        TriggeredAction,
+        TriggerState,
+    )
+    from prefect.server.events.schemas.events import ReceivedEvent
+
+    spec = DEPLOYMENTS["retrain/on-drift"]["triggers"][0]
+    validated = DeploymentEventTrigger.model_validate(spec)
+    action = actions.RunDeployment(deployment_id=uuid.uuid4(), parameters=validated.parameters)
+    trigger = EventTrigger(expect=validated.expect, match=spec["match"], posture="Reactive", threshold=1)
+    event = ReceivedEvent(
+        occurred=datetime.now(UTC),
+        event="llm-retrain.drift.detected",
+        resource={"prefect.resource.id": "llm-retrain.model.assistant"},
+        payload=event_payload,
+        id=uuid.uuid4(),
+    )
+    assert trigger.covers(event), "the trigger does not listen to this event"
+    triggered = TriggeredAction(
+        automation=Automation(name="x", trigger=trigger, actions=[action]),
+        firing=Firing(
+            trigger=trigger,
+            trigger_states={TriggerState.Triggered},
+            triggered=datetime.now(UTC),
+            triggering_labels={},
+            triggering_event=event,
+        ),
+        triggered=datetime.now(UTC),
+        triggering_labels={},
+        triggering_event=event,
+        action=action,
+    )
+    return asyncio.run(action.render_parameters(triggered))["reason"]
+
+
+def test_the_drift_event_becomes_the_reason_of_the_run():
+    payload = {"reason": "AUC 0.91 of 40 requests", "version": 2, "auc": 0.91}
+    expected = "drift of llm-retrain.model.assistant (version 2): AUC 0.91 of 40 requests"
+    assert reason_of(payload) == expected
+
+
+def test_a_drift_event_without_payload_still_starts_a_run():
+    expected = "drift of llm-retrain.model.assistant (version unknown): the event gave no reason"
+    assert reason_of({}) == expected
+
+
+def test_the_trigger_listens_to_the_event_that_the_monitor_sends():
+    from tasks.monitoring.steps import DRIFT_EVENT
+
+    assert DEPLOYMENTS["retrain/on-drift"]["triggers"][0]["expect"] == [DRIFT_EVENT]
+
+
+def test_the_automation_calls_a_run_crashed_only_after_three_missing_heartbeats():
+    from prefect.events.schemas.automations import AutomationCore
+    from prefect.settings.models.flows import FlowsSettings
+
+    automations = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))
+    assert [one["name"] for one in automations] == ["llm-retrain-no-heartbeat"]
+    automation = AutomationCore.model_validate(automations[0])
+    assert set(automations[0]) <= set(AutomationCore.model_fields)
+    assert set(automations[0]["trigger"]) <= set(type(automation.trigger).model_fields)
+    assert automation.trigger.within.total_seconds() >= 3 * FlowsSettings.model_fields["heartbeat_frequency"].default
+
+
+def test_settings_given_to_up_become_parameters_of_the_flows_that_know_them():
+    config = validate_config({"data": {"train_rows": 40}, "serving": {"http_port": 9000}})
+    retrain = {
+        "entrypoint": "flows.retrain.retrain",
+        "parameters": {"reason": "nightly", "config": {"data": {"seed": 3}}},
+    }
+    assert lay_over(retrain, config) == {
+        "reason": "nightly",
+        "config": {"data": {"seed": 3, "train_rows": 40}, "serving": {"http_port": 9000}},
+    }
+    monitor = {"entrypoint": "flows.monitor.monitor", "parameters": {"config": {"alpha": 0.05}}}
+    assert lay_over(monitor, config) == {"config": {"alpha": 0.05, "serving": {"http_port": 9000}}}
+
+
+def test_default_settings_leave_the_parameters_as_they_stand_in_the_file():
+    deployment = {"entrypoint": "flows.retrain.retrain", "parameters": {"reason": "nightly"}}
+    assert lay_over(deployment, validate_config({})) == {"reason": "nightly"}
+
+
+def test_sources_of_ones_own_reach_the_deployments_whole():
+    config = validate_config({"data": {"sources": [{"kind": "jsonl", "path": "rows.jsonl"}]}})
+    laid = lay_over({"entrypoint": "flows.retrain.retrain", "parameters": {}}, config)
+    assert validate_config(laid["config"]) == config
