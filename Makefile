@@ -4,12 +4,13 @@ VENV := .venv
 SERVING := .venv-serving
 export LLM_RETRAIN_SERVING_ENV ?= $(CURDIR)/$(SERVING)
 
-.PHONY: help quickstart test check unit format install serving serving-transformers lock clean
+.PHONY: help quickstart test check unit bench-engines format install serving serving-transformers lock clean
 
 help:
 	@echo "make quickstart   install, then fine-tune, score, gate, register and serve a real model"
 	@echo "make test         install, then run every test that runs without a GPU"
 	@echo "make check        ruff, mypy, unit tests"
+	@echo "make bench-engines   serving engines side by side, after the quickstart"
 	@echo "make clean        delete the environments (the state in .llm-retrain stays)"
 
 quickstart: install serving
@@ -26,6 +27,9 @@ check: $(VENV)/.installed-dev serving
 
 unit: $(VENV)/.installed-dev serving
 	$(VENV)/bin/python -m pytest -m "not integration and not gpu" --durations=10
+
+bench-engines: install serving
+	$(VENV)/bin/python benchmarks/engines.py
 
 format: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff format .

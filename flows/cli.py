@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -241,8 +241,7 @@ def _terminal(home: Home, as_json: bool) -> "Iterator[Console]":
 def _retrain(config: RetrainConfig, reason: str) -> "Outcome":
     from flows.retrain import retrain
 
-    outcome: Outcome = retrain(config=config, reason=reason)
-    return outcome
+    return cast("Outcome", retrain(config=config, reason=reason))
 
 
 def _links(home: Home, places: dict[str, str]) -> dict[str, str]:
