@@ -17,6 +17,11 @@ if ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
     echo "llm-retrain: $python cannot make virtual environments. On Debian or Ubuntu: sudo apt-get install python3.11-venv" >&2
     exit 1
 fi
+libraries=$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))')
+if ! ls "$libraries"/libpython3.11.so.1.0 /usr/lib/*/libpython3.11.so.1.0 >/dev/null 2>&1; then
+    echo "llm-retrain: libpython3.11.so.1.0 is missing, which Triton's Python backend needs. On Debian or Ubuntu: sudo apt-get install libpython3.11" >&2
+    exit 1
+fi
 free_kilobytes=$(df -Pk . | awk 'NR == 2 {print $4}')
 if [ "$free_kilobytes" -lt 8000000 ]; then
     echo "llm-retrain: $(pwd) has $((free_kilobytes / 1000000)) GB free; the environments and a run need about 8 GB" >&2

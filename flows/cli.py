@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from tasks.contracts.config import MonitorConfig, RetrainConfig, load_config, preset_names
+from tasks.contracts.config import RetrainConfig, load_config, monitor_config, preset_names
 from tasks.contracts.errors import ConfigError, LlmRetrainError
 from tasks.contracts.home import Home
 
@@ -148,7 +148,9 @@ def monitor(preset: str | None, file: Path | None, overrides: tuple[str, ...], r
     with _terminal(home, as_json) as console:
         from flows.monitor import monitor as monitor_flow
 
-        settings = MonitorConfig(requests_path=requests, serving=config.serving, registry=config.registry)
+        settings = monitor_config(config)
+        if requests:
+            settings = settings.model_copy(update={"requests_path": requests})
         verdict = monitor_flow(config=settings)
         if as_json:
             click.echo(json.dumps(verdict, ensure_ascii=False))
@@ -221,7 +223,10 @@ def _terminal(home: Home, as_json: bool) -> "Iterator[Console]":
 
     home.prefect.mkdir(parents=True, exist_ok=True)
     for key, value in {**quiet_environment(home), **_ONLY_OUR_LINES}.items():
-        os.environ.setdefault(key, value)
+        if key.upper() == "NO_PROXY":  # holds the caller's hosts and ours
+            os.environ[key] = value
+        else:
+            os.environ.setdefault(key, value)
     api_url = prefect_api_url(home)
     if api_url:
         os.environ.setdefault("PREFECT_API_URL", api_url)
@@ -239,8 +244,14 @@ def _terminal(home: Home, as_json: bool) -> "Iterator[Console]":
 
 
 def _retrain(config: RetrainConfig, reason: str) -> "Outcome":
+    from mlflow.utils.logging_utils import disable_logging
+
     from flows.retrain import retrain
 
+    # MLflow writes "Successfully registered model" past its log level, straight to standard error.
+    disable_logging()  # type: ignore[no-untyped-call]
+    for handler in logging.getLogger("llm_retrain").handlers:
+        logging.getLogger("mlflow").addHandler(handler)  # its warnings still show, as ours do
     return cast("Outcome", retrain(config=config, reason=reason))
 
 

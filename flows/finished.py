@@ -1,19 +1,27 @@
-"""Recognises a run whose result is there already, from digests alone: no server, no training, no Prefect."""
+"""Recognises a run whose result is there already, from digests alone: no training, no Prefect.
 
+What it finds is champion, or was judged against today's champion, or was champion and was rolled back. A champion that
+does not answer any more is served again.
+"""
+
+import logging
 from dataclasses import replace
 
 from flows.outcome import Outcome, outcome_of
 from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
 from tasks.contracts.config import RetrainConfig
+from tasks.contracts.errors import LlmRetrainError
 from tasks.contracts.home import Home
 from tasks.contracts.store import LookupOnlyStore, NotInStore
+
+log = logging.getLogger("llm_retrain.retrain")
 
 
 def find_finished(config: RetrainConfig, home: Home) -> Outcome | None:
     """Return the outcome of an earlier run that this configuration and these inputs would only repeat, or None.
 
-    It walks the line with a store that makes nothing: the first missing entry means there is work to do. A verdict
-    stands as long as the version is champion, or was not promoted against the champion of today.
+    It walks the line with a store that makes nothing: the first missing entry means there is work to do. When a verdict
+    stands is said by `find_judged`; what was rolled back is never promoted again by itself.
     """
     if not (home.store / "report").is_dir():
         return None
@@ -40,20 +48,66 @@ def find_finished(config: RetrainConfig, home: Home) -> Outcome | None:
     return None if version is None else _recall(version, config, home)
 
 
-def _recall(version: RegisteredVersion, config: RetrainConfig, home: Home) -> Outcome:
-    """Read the outcome back: the report is stored, and the gate is a pure function of it."""
+def _recall(version: RegisteredVersion, config: RetrainConfig, home: Home) -> Outcome | None:
+    """Read the outcome back: the report is stored, and the gate is a pure function of it.
+
+    Returns:
+        None if what was stored about the version is lost or damaged: then the work is done again.
+    """
+    from tasks.contracts.store import damage_of
     from tasks.evaluation.gate import decide
     from tasks.evaluation.report import load_report
+    from tasks.registry.ledger import rolled_back_versions
     from tasks.registry.versions import find_version_by_alias
-    from tasks.serving.rollout import triton_model_name
-    from tasks.serving.tritonserver import running_triton
 
+    for path in (version.report_path, version.predictions_path):
+        damage = damage_of(path)
+        if damage:
+            log.warning("Version %d holds the result, but %s is lost (%s)", version.version, path, damage)
+            return None
     report = load_report(version.report_path)
     decision = decide(report, config.gate, has_champion=version.tags["champion_before"] != "none")
     champion = find_version_by_alias(config.registry, "champion", home)
-    served = None
-    if champion is not None and champion.version == version.version:
-        name = triton_model_name(config.serving, version.version)
-        served = ServedVersion(version.version, name, served=running_triton(home) is not None, note="served before")
+    is_champion = champion is not None and champion.version == version.version
+    served = serve_again(version, config, home) if is_champion else None
+    rolled_back = rolled_back_versions(home, version.name)
     places = {"mlflow_run": version.run_id, "report": str(version.report_path / "report.md")}
-    return replace(outcome_of(report, decision, version, served, config, places), status="unchanged")
+    outcome = outcome_of(report, decision, version, served, config, places)
+    return replace(outcome, status="unchanged", rolled_back=version.version in rolled_back)
+
+
+def serve_again(champion: RegisteredVersion, config: RetrainConfig, home: Home) -> ServedVersion:
+    """Let the champion answer where it does not any more, for example after a reboot, or say why it does not.
+
+    Where it still answers this only asks Triton whether it is ready.
+    """
+    from tasks.serving import rollout
+    from tasks.serving.routing import read_routing
+    from tasks.serving.triton_client import is_model_ready
+    from tasks.serving.tritonserver import ensure_triton, running_triton, why_triton_cannot_run
+
+    serving = config.serving
+    name = rollout.triton_model_name(serving, champion.version)
+    missing = why_triton_cannot_run()
+    if missing:
+        return ServedVersion(champion.version, name, False, f"not being served: {missing}; then: llm-retrain up")
+    try:
+        if read_routing(home.routing_file(serving.model_name)).champion != name:
+            return _route_again(champion, config, home)
+        was_running = running_triton(home) is not None
+        address = ensure_triton(home, serving)
+        was_ready = is_model_ready(address, name)
+        if not was_ready:
+            rollout.publish_version(champion, serving, home)
+            rollout.load_version(address, name, serving)
+    except LlmRetrainError as problem:
+        return ServedVersion(champion.version, name, False, f"not being served: {problem} (start it: llm-retrain up)")
+    how = "as before" if was_running and was_ready else "again: it was started or loaded by this command"
+    return ServedVersion(champion.version, name, True, f"it answers for {serving.model_name} at {address.http} {how}")
+
+
+def _route_again(champion: RegisteredVersion, config: RetrainConfig, home: Home) -> ServedVersion:
+    """The routing table names another version, as after a crash: only a roll-out may change that, and it verifies."""
+    from flows.rollout import switch_champion
+
+    return switch_champion(champion, config, home, "the routing table did not name the champion", "promoted")

@@ -33,6 +33,7 @@ class Outcome:
         curl: asks the served model; empty if it is not served.
         places: where to look: mlflow run, prefect flow run, report.
         seconds: how long the run took.
+        rolled_back: it was champion and was rolled back; only a person promotes it again.
     """
 
     status: Status
@@ -48,10 +49,14 @@ class Outcome:
     curl: str
     places: dict[str, str]
     seconds: float = 0.0
+    rolled_back: bool = False
 
     @property
     def exit_code(self) -> int:
-        """The process's exit status: 0 promoted (now or before), 3 rejected, 4 inconclusive."""
+        """The process's exit status: 0 promoted (now or before, also if it was rolled back), 3 rejected,
+        4 inconclusive."""
+        if self.rolled_back:
+            return EXIT_CODES["promoted"]
         by_verdict = {"promote": "promoted", "reject": "rejected", "inconclusive": "inconclusive"}
         return EXIT_CODES[by_verdict[self.verdict] if self.status == "unchanged" else self.status]
 

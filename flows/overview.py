@@ -1,20 +1,24 @@
 """What `llm-retrain status` and `history` tell: services, champion, versions, last runs."""
 
+import logging
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tasks.contracts.config import RetrainConfig
+from tasks.contracts.config import RetrainConfig, ServingSection
+from tasks.contracts.errors import EvaluationError
 from tasks.contracts.home import Home
+
+log = logging.getLogger("llm_retrain.status")
 
 _LAST_RUNS = 5
 
 
 def version_lines(config: RetrainConfig, home: Home) -> list[dict[str, Any]]:
-    """Return a line a registered version, newest first."""
-    from tasks.evaluation.report import load_report
+    """Return a line a registered version, newest first; what its report does not tell any more is None."""
     from tasks.registry.versions import find_version_by_alias, list_versions
 
     aliases: dict[int, list[str]] = {}
@@ -24,20 +28,30 @@ def version_lines(config: RetrainConfig, home: Home) -> list[dict[str, Any]]:
             aliases.setdefault(version.version, []).append(alias)
     lines = []
     for version in list_versions(config.registry, home):
-        scores = load_report(version.report_path).scores["candidate"]
         lines.append(
             {
                 "version": version.version,
                 "aliases": ", ".join(aliases.get(version.version, [])),
                 "verdict": version.verdict,
-                "baseline": version.tags["baseline"],
-                "rougeL": round(scores["rougeL"].value, 4),
-                "engine": version.tags["engine"],
+                "baseline": version.tags.get("baseline"),
+                "rougeL": _rouge_l(version.report_path),
+                "engine": version.tags.get("engine"),
                 "servable": version.servable_digest[:12],
                 "mlflow_run": version.run_id,
             }
         )
     return lines
+
+
+def _rouge_l(report_path: Path) -> float | None:
+    """Read a candidate's score; one lost report must not hide all the others."""
+    from tasks.evaluation.report import load_report
+
+    try:
+        return round(load_report(report_path).scores["candidate"]["rougeL"].value, 4)
+    except (EvaluationError, KeyError) as error:
+        log.warning("%s tells no score: %s", report_path, error)
+        return None
 
 
 def overview(config: RetrainConfig, home: Home) -> dict[str, Any]:
@@ -50,14 +64,35 @@ def overview(config: RetrainConfig, home: Home) -> dict[str, Any]:
 
     versions = version_lines(config, home)
     champion = next((line for line in versions if "champion" in line["aliases"]), None)
-    routing = read_routing(home.routing_file(config.serving.model_name))
+    answers = read_routing(home.routing_file(config.serving.model_name)).champion
     return {
         "home": str(home.root),
         "services": [asdict(state) for state in service_states(home)],
         "champion": champion,
-        "answers": routing.champion,
+        "answers": answers,
+        "warning": disagreement(champion["version"] if champion else None, answers, config.serving),
         "last_runs": last_runs(config.registry, home, _LAST_RUNS),
     }
+
+
+def disagreement(champion: int | None, answers: str | None, serving: ServingSection) -> str:
+    """Say that another version answers than the one that is champion; the empty string if it is the same.
+
+    Args:
+        champion: the version with the alias, if any.
+        answers: the Triton model that the routing table names, if any.
+        serving: the served model's name.
+    """
+    from tasks.serving.rollout import triton_model_name
+
+    if champion is None:
+        return "" if answers is None else f"{answers} answers for {serving.model_name}, and no version is champion"
+    if answers == triton_model_name(serving, champion):
+        return ""
+    return (
+        f"version {champion} is champion, and {answers or 'nothing'} answers for {serving.model_name}; "
+        f"llm-retrain promote {champion} puts that right"
+    )
 
 
 def render_overview(console: Console, facts: dict[str, Any]) -> None:
@@ -72,9 +107,10 @@ def render_overview(console: Console, facts: dict[str, Any]) -> None:
     if champion is None:
         console.print("No champion yet; llm-retrain run --preset quickstart makes one.")
     else:
-        console.print(
-            f"Champion: version {champion['version']} (ROUGE-L {champion['rougeL']}), answering as {facts['answers']}"
-        )
+        score = "–" if champion["rougeL"] is None else champion["rougeL"]
+        console.print(f"Champion: version {champion['version']} (ROUGE-L {score}), answering as {facts['answers']}")
+    if facts["warning"]:
+        console.print(f"[bold yellow]Warning[/]: {escape(facts['warning'])}")
     runs = Table(title="Last runs", title_justify="left")
     for column in ("started", "kind", "verdict", "version", "reason"):
         runs.add_column(column)

@@ -3,12 +3,11 @@
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.rollout import roll_out, switch_champion
+from flows.rollout import roll_out, settle, switch_champion
 from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
-from tasks.registry.ledger import champions_in_order
 from tasks.registry.versions import find_version
 
 
@@ -33,20 +32,23 @@ def promote(version: int, reason: str, config: RetrainConfig = RetrainConfig()) 
 def rollback(reason: str = "rolled back by hand", config: RetrainConfig = RetrainConfig()) -> ServedVersion:  # noqa: B008
     """Return to the champion before, through the same door.
 
+    The alias `previous` says which one that is.
+
     Raises:
         RegistryError: there is no champion before.
-        RolloutError: it did not serve as evaluated; nothing has changed.
+        RolloutError: it did not serve as evaluated, or another champion came in between; nothing has changed.
     """
     home = Home.from_environment()
-    history = champions_in_order(home, config.registry.model_name)
-    if len(history) < 2:
+    aliases = settle(config, home)
+    if "champion" not in aliases or "previous" not in aliases:
         raise RegistryError(
             f"{config.registry.model_name!r} has no champion before the present one; nothing to return to"
         )
-    return go_back(find_version(config.registry, history[-2], home), config, home, reason)
+    target = find_version(config.registry, aliases["previous"], home)
+    return go_back(target, config, home, reason, aliases["champion"])
 
 
 @task(name="roll back", cache_policy=NO_CACHE)
-def go_back(target: RegisteredVersion, config: RetrainConfig, home: Home, why: str) -> ServedVersion:
-    """Switch to an earlier champion."""
-    return switch_champion(target, config, home, why, "rolled back")
+def go_back(target: RegisteredVersion, config: RetrainConfig, home: Home, why: str, champion: int) -> ServedVersion:
+    """Switch from `champion` to the one before."""
+    return switch_champion(target, config, home, why, "rolled back", champion)

@@ -1,7 +1,9 @@
 """The retraining flow: from sources to a served version, one call a stage and one gate."""
 
+import logging
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from prefect import flow
@@ -9,11 +11,12 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.finished import find_finished
+from flows.locks import waiting_lock
 from flows.outcome import Outcome, outcome_of
 from flows.rollout import roll_out
 from tasks.contracts.artifacts import DatasetRef, RegisteredVersion, ServableModel
 from tasks.contracts.config import RetrainConfig
-from tasks.contracts.errors import EnvironmentProblem
+from tasks.contracts.errors import DataError, EnvironmentProblem
 from tasks.contracts.home import Home
 from tasks.contracts.store import Store
 from tasks.data.steps import build_dataset_task, ingest_rows
@@ -22,6 +25,11 @@ from tasks.registry.tracking import tracked_run
 from tasks.registry.versions import Candidate, find_version_by_alias, register_version
 from tasks.serving.steps import build_servable, prepare_server
 from tasks.training.steps import prepare_base_model, train_adapter
+
+log = logging.getLogger("llm_retrain.retrain")
+
+LOCK_TIMEOUT_SECONDS = 24 * 3600.0
+"""Training on rows of one's own takes hours; the nightly run of tomorrow has its own turn."""
 
 MIN_FREE_BYTES = 3_000_000_000
 """A run of the quickstart writes 2.3 GB: base, merged weights, two servables, and one copy in the repository."""
@@ -35,11 +43,22 @@ def retrain(config: RetrainConfig = RetrainConfig(), reason: str = "started by h
         An `Outcome`, in a state named Promoted, Rejected, Inconclusive or Unchanged.
     """
     home = Home.from_environment()
-    check_room(home)
-    finished = find_finished(config, home)
-    if finished is not None:
-        message = f"version {finished.version} already holds the result ({finished.verdict})"
-        return Completed(name="Unchanged", message=message, data=finished)
+    with one_at_a_time(home):
+        check_room(home)
+        finished = find_finished(config, home)
+        if finished is not None:
+            record_unchanged(finished, config, home, reason)
+            message = f"version {finished.version} already holds the result ({finished.verdict})"
+            return Completed(name="Unchanged", message=message, data=finished)
+        outcome = train_and_judge(config, home, reason)
+    return Completed(name=outcome.status.capitalize(), message=" ".join(outcome.reasons), data=outcome)
+
+
+def train_and_judge(config: RetrainConfig, home: Home, reason: str) -> Outcome:
+    """Walk the line from the sources to the verdict, and roll out what is better.
+
+    What can refuse a run is asked before anything is trained: ports, rows, and a base that the builder cannot build.
+    """
     store = Store(home.store)
     prepare_server(config, home)
     champion = find_version_by_alias(config.registry, "champion", home)
@@ -47,12 +66,11 @@ def retrain(config: RetrainConfig = RetrainConfig(), reason: str = "started by h
         base = prepare_base_model(config, home, store)
         dataset = prepare_dataset(config, store)
         run.log_dataset(dataset)
-        adapter = train_adapter(base, dataset, config, home, store, run.log_step)
-        candidate = build_servable(base, adapter, config, home, store)
         systems = {"base": build_servable(base, None, config, home, store)}
         if champion is not None:
             systems["champion"] = servable_of(champion)
-        systems["candidate"] = candidate
+        adapter = train_adapter(base, dataset, config, home, store, run.log_step)
+        candidate = systems["candidate"] = build_servable(base, adapter, config, home, store)
         answers = {name: generate_predictions(name, system, dataset, home, store) for name, system in systems.items()}
         report = build_report(answers, config, store)
         run.log_report(report)
@@ -60,28 +78,62 @@ def retrain(config: RetrainConfig = RetrainConfig(), reason: str = "started by h
         run.log_decision(decision)
         made_of = Candidate(base, dataset, adapter, candidate, answers["candidate"], report, decision)
         version = register_version(made_of, config, run, champion, home)
-        served = roll_out(version, config, home, reason) if decision.verdict == "promote" else None
+        against = champion.version if champion else None
+        served = roll_out(version, config, home, reason, against) if decision.verdict == "promote" else None
         places = {
             "mlflow_run": run.run_id,
             "mlflow_experiment": run.experiment,
             "prefect_flow_run": str(flow_run.id),
             "report": str(report.path / "report.md"),
         }
-        outcome = outcome_of(report, decision, version, served, config, places)
-    return Completed(name=outcome.status.capitalize(), message=" ".join(decision.reasons), data=outcome)
+        return outcome_of(report, decision, version, served, config, places)
+
+
+def record_unchanged(finished: Outcome, config: RetrainConfig, home: Home, reason: str) -> None:
+    """Leave a run in MLflow: a schedule or a drift asked for a retraining, and this is what came of it."""
+    tags = {
+        "prefect.flow_run_id": str(flow_run.id),
+        "llm_retrain.verdict": "unchanged",
+        "llm_retrain.version": str(finished.version),
+    }
+    with tracked_run(config, home, reason, tags):
+        log.info("Nothing to do: version %d already holds the result", finished.version)
 
 
 def prepare_dataset(config: RetrainConfig, store: Store) -> DatasetRef:
-    """Ingest the sources, and the evaluation sources if there are any, and split them."""
+    """Ingest the sources, and the evaluation sources if there are any, and split them.
+
+    Raises:
+        DataError: there are too few evaluation rows for any verdict but "inconclusive".
+    """
     rows = ingest_rows(config.data, store, config.data.sources)
     held_out = config.data.evaluation_sources
     evaluation_rows = ingest_rows(config.data, store, held_out) if held_out else None
-    return build_dataset_task(rows, evaluation_rows, config.data, store)
+    dataset = build_dataset_task(rows, evaluation_rows, config.data, store)
+    if dataset.eval_rows < config.gate.min_examples:
+        raise DataError(
+            f"gate.min_examples is {config.gate.min_examples} and there are {dataset.eval_rows} rows to evaluate on: "
+            f"no run could be promoted; add rows to data.{'evaluation_sources' if held_out else 'sources'} "
+            "or lower gate.min_examples"
+        )
+    return dataset
 
 
 def servable_of(version: RegisteredVersion) -> ServableModel:
     """Return the servable that a version was registered with."""
     return ServableModel(path=version.servable_path, digest=version.servable_digest, engine=version.tags["engine"])
+
+
+def one_at_a_time(home: Home) -> AbstractContextManager[None]:
+    """Let one retraining of a home happen at a time; a second one says so and waits.
+
+    They share one device, and the second would be judged against a champion that the first is about to replace.
+    """
+    busy = EnvironmentProblem(
+        f"another retraining of {home.root} is under way for more than {LOCK_TIMEOUT_SECONDS / 3600:g} h; "
+        "try again when it has ended"
+    )
+    return waiting_lock(home, "retraining", LOCK_TIMEOUT_SECONDS, busy)
 
 
 def check_room(home: Home, free_bytes: Callable[[], int] | None = None) -> None:

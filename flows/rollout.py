@@ -4,46 +4,64 @@ Nothing becomes champion before it serves; on any failure everything done so far
 version before has never stopped answering.
 """
 
-import fcntl
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Protocol
+from dataclasses import replace
+from typing import Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows.locks import waiting_lock
+from flows.recovery import recover
+from flows.rollout_steps import Move, move_aliases, serve
+from flows.undo import UndoSteps
 from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
 from tasks.contracts.config import RetrainConfig
-from tasks.contracts.errors import RolloutError
+from tasks.contracts.errors import LlmRetrainError, RolloutError
 from tasks.contracts.home import Home
-from tasks.registry.ledger import LedgerEvent, append_to_ledger, champions_in_order
-from tasks.registry.versions import find_version_by_alias, move_aliases
-from tasks.serving import rollout
-from tasks.serving.triton_client import TritonAddress, repository_index
+from tasks.registry.aliases import read_aliases
+from tasks.registry.versions import find_rolled_back
+from tasks.serving.rollout import retire_versions
+from tasks.serving.triton_client import TritonAddress
 from tasks.serving.tritonserver import ensure_triton, why_triton_cannot_run
 
 log = logging.getLogger("llm_retrain.rollout")
 
+LOCK_TIMEOUT_SECONDS = 120.0
+"""A promotion takes seconds; a large model that loads and answers its golden prompts, a minute or two."""
 
-class Recorder(Protocol):
-    """Writes a line of the ledger about the move under way."""
-
-    def __call__(self, event: LedgerEvent, evidence: str = "") -> None: ...  # noqa: D102
+Expected = int | Literal["any"] | None
+"""The champion that a decision was made against: a version, None (there was none), or "any" if it does not matter."""
 
 
 @task(name="roll out", cache_policy=NO_CACHE)
-def roll_out(target: RegisteredVersion, config: RetrainConfig, home: Home, why: str) -> ServedVersion:
+def roll_out(
+    target: RegisteredVersion, config: RetrainConfig, home: Home, why: str, judged_against: Expected = "any"
+) -> ServedVersion:
     """Make `target` the champion, or change nothing.
 
+    Args:
+        target: the version that shall answer.
+        config: where it is served and registered.
+        home: the state directory.
+        why: for the ledger.
+        judged_against: the champion that the gate compared it with. "any" is for a person, who may also promote what
+            was rolled back.
+
     Raises:
-        RolloutError: it does not load, answers differently than evaluated, or could not be switched to.
+        RolloutError: it does not load, answers differently than evaluated, or could not be switched to; or the gate's
+            verdict does not hold any more.
     """
-    return switch_champion(target, config, home, why, "promoted")
+    return switch_champion(target, config, home, why, "promoted", judged_against)
 
 
 def switch_champion(
-    target: RegisteredVersion, config: RetrainConfig, home: Home, why: str, outcome: LedgerEvent
+    target: RegisteredVersion,
+    config: RetrainConfig,
+    home: Home,
+    why: str,
+    outcome: Literal["promoted", "rolled back"],
+    expected: Expected = "any",
 ) -> ServedVersion:
     """Publish, load, verify, route and alias `target`; each move is a line in the ledger.
 
@@ -52,107 +70,86 @@ def switch_champion(
         config: where it is served and registered.
         home: the state directory.
         why: for the ledger.
-        outcome: "promoted" or "rolled back".
+        outcome: what it is if it succeeds.
+        expected: the champion that the decision was made against.
 
     Raises:
-        RolloutError: it was undone; the champion before goes on serving.
+        RolloutError: nothing was changed, or all of it was undone: the champion before goes on serving.
+        StoreError: the ledger cannot be written; nothing was changed.
     """
-    with _promotion_lock(home):
-        champion = find_version_by_alias(config.registry, "champion", home)
-        before = champion.version if champion else None
-
-        def record(event: LedgerEvent, evidence: str = "") -> None:
-            append_to_ledger(home, event, config.registry.model_name, before, target.version, why, evidence)
-
-        record("started")
+    with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, _busy()):
+        address = _triton(config, home)
+        recover(config, home, address)
+        move = Move(target, config, home, why, outcome, read_aliases(config.registry, home))
+        _refuse_what_changed(move, expected)
+        move.record("started")
+        undo = UndoSteps()
         try:
-            with ExitStack() as undo:
-                served = _serve(target, before, config, home, record, undo)
-                _move_aliases(target.version, before, config, home, outcome, undo)
-                record(outcome, served.note)
-                undo.pop_all()
+            served = serve(move, address, undo)
+            aliases = move_aliases(move, undo)
+            move.record(outcome, served.note)
         except BaseException as error:
-            record("undone", f"{type(error).__name__}: {error}")
+            refusal = _undone(move, error, undo)
+            if isinstance(error, Exception):
+                raise refusal from error
             raise
-        _unload_retired(target.version, config, home)
-        log.info("Version %d answers for %s. %s", target.version, config.serving.model_name, served.note)
-        return served
+        left = retire_versions(address, config.serving, home, {target.version, aliases.get("previous", target.version)})
+        log.info("Version %d is champion of %s. %s", target.version, config.serving.model_name, served.note)
+        return replace(served, note=f"{served.note}; {left}") if left else served
 
 
-def _serve(
-    target: RegisteredVersion, before: int | None, config: RetrainConfig, home: Home, record: Recorder, undo: ExitStack
-) -> ServedVersion:
-    serving = config.serving
-    prompts = rollout.golden_prompts(target.predictions_path, serving.golden_prompts)
-    directory = rollout.publish_version(target, serving, home)
-    name = directory.name
-    if why_triton_cannot_run():
-        rollout.check_golden_prompts(prompts, name, rollout.ask_in_process(directory))
-        rollout.switch_routing(home, serving, target.version, undo)
-        note = f"{len(prompts)} golden prompts answered as evaluated, in-process; not being served: no Triton here"
-        return ServedVersion(target.version, name, served=False, note=note)
-    address = ensure_triton(home, serving)
-    if target.version != before:
-        undo.callback(rollout.unload_version, address, name, serving)
-    rollout.load_version(address, name, serving)
-    record("loaded", f"{name} is ready at {address.http}")
-    rollout.check_golden_prompts(prompts, name, rollout.ask_directly(address, name))
-    record("verified", f"{len(prompts)} golden prompts answered as evaluated")
-    rollout.switch_routing(home, serving, target.version, undo)
-    through = rollout.ask_through(address, serving.model_name, name)
-    rollout.check_golden_prompts(prompts, serving.model_name, through)
-    record("routed", f"{serving.model_name} is answered by {name}")
-    note = f"{len(prompts)} golden prompts answered as evaluated, directly and through {serving.model_name}"
-    return ServedVersion(target.version, name, served=True, note=note)
+def settle(config: RetrainConfig, home: Home) -> dict[str, int]:
+    """Put in order what a crash left half way, and return alias → version, so that a decision can be made on them."""
+    with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, _busy()):
+        recover(config, home, _triton(config, home))
+        return read_aliases(config.registry, home)
 
 
-def _move_aliases(
-    target: int, before: int | None, config: RetrainConfig, home: Home, outcome: LedgerEvent, undo: ExitStack
-) -> None:
-    """Move `champion` and `previous`; after a rollback `previous` is the champion before the one returned to."""
-    old = find_version_by_alias(config.registry, "previous", home)
-    undo.callback(move_aliases, config.registry, home, before, old.version if old else None)
-    history = champions_in_order(home, config.registry.model_name)
-    if outcome == "rolled back":
-        earlier = history[: history.index(target)] if target in history else []
-        previous = earlier[-1] if earlier else None
-    elif before == target:
-        previous = old.version if old else None
-    else:
-        previous = before
-    move_aliases(config.registry, home, target, previous)
+def _triton(config: RetrainConfig, home: Home) -> TritonAddress | None:
+    return None if why_triton_cannot_run() else ensure_triton(home, config.serving)
 
 
-def _unload_retired(champion: int, config: RetrainConfig, home: Home) -> None:
-    """Unload versions that are neither champion nor previous; previous stays loaded, so that going back is quick."""
-    address = None if why_triton_cannot_run() else ensure_triton(home, config.serving)
-    if address is None:
+def _refuse_what_changed(move: Move, expected: Expected) -> None:
+    """Refuse a decision that was made on another champion, or that a person has overruled."""
+    if expected == "any":
         return
-    previous = find_version_by_alias(config.registry, "previous", home)
-    kept = {champion, previous.version if previous else champion}
-    kept_names = {rollout.triton_model_name(config.serving, version) for version in kept}
-    for name in _loaded_versions(address, config.serving.model_name):
-        if name not in kept_names:
-            rollout.unload_version(address, name, config.serving)
-            log.info("%s was unloaded", name)
+    target = move.target
+    if move.before not in (expected, target.version):
+        raise RolloutError(
+            f"version {target.version} was to replace {_name_of(expected)}, and by now that is "
+            f"{_name_of(move.before)}; nothing was changed, run the same command again"
+        )
+    if move.outcome == "promoted":
+        overruled = find_rolled_back(move.config.registry, target.servable_digest, move.home)
+        if overruled is not None and move.before != target.version:
+            raise RolloutError(
+                f"version {target.version} was not promoted: its model was rolled back as version {overruled.version}; "
+                f"if it shall answer, use llm-retrain promote {target.version}"
+            )
 
 
-def _loaded_versions(address: TritonAddress, stable_name: str) -> list[str]:
-    index = repository_index(address)
-    return [name for name, line in index.items() if name.startswith(f"{stable_name}-v") and line["state"] == "READY"]
+def _name_of(version: int | str | None) -> str:
+    return "no champion" if version is None else f"version {version}"
 
 
-@contextmanager
-def _promotion_lock(home: Home) -> Iterator[None]:
-    """Let one promotion happen at a time.
+def _undone(move: Move, error: BaseException, undo: UndoSteps) -> RolloutError:
+    """Undo everything, write that down, and return the error that says what happened and what could not be undone."""
+    failures = undo.run()
+    sentence = str(error) if isinstance(error, LlmRetrainError) else f"{type(error).__name__}: {error}"
+    if not isinstance(error, RolloutError):
+        sentence = f"version {move.target.version} was not rolled out: {sentence}"
+    evidence = sentence
+    if failures:
+        evidence = sentence = f"{sentence}; and undoing it failed: {'; '.join(failures)}"
+    try:
+        move.record("undo failed" if failures else "undone", evidence)
+    except LlmRetrainError as unwritten:
+        sentence = f"{sentence}; {unwritten}"
+    return RolloutError(sentence)
 
-    Raises:
-        RolloutError: another one is under way.
-    """
-    home.root.mkdir(parents=True, exist_ok=True)
-    with (home.root / "promotion.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RolloutError("another promotion or rollback is under way; try again when it has ended") from error
-        yield
+
+def _busy() -> RolloutError:
+    return RolloutError(
+        f"another promotion or rollback is under way for more than {LOCK_TIMEOUT_SECONDS:g} s; "
+        "try again when it has ended"
+    )

@@ -23,17 +23,29 @@ def render_outcome(console: Console, outcome: Outcome, links: dict[str, str]) ->
     for reason in outcome.reasons:
         console.print(f"  • {escape(reason)}")
     console.print()
-    console.print(_HEADLINE[outcome.status].format(version=outcome.version, verdict=outcome.verdict))
+    console.print(headline(outcome))
     if outcome.served:
         console.print(f"  {escape(outcome.served['note'])}")
     console.print()
-    console.print(_sample_table(outcome))
+    if outcome.status != "unchanged":
+        console.print(_sample_table(outcome))
     for name, place in links.items():
         console.print(f"{name:<9}{escape(place)}", soft_wrap=True, highlight=False)
     if outcome.curl:
         console.print("\nAsk it (the answer is the evaluated one):")
         console.print(outcome.curl, soft_wrap=True, markup=False, highlight=False)
         console.print(f"  → {one_line(outcome.question['answer'])}", markup=False, highlight=False)
+
+
+def headline(outcome: Outcome) -> str:
+    """Say in one line, with markup, what the run came to."""
+    line = _HEADLINE[outcome.status].format(version=outcome.version, verdict=outcome.verdict)
+    if outcome.rolled_back:
+        again = f"llm-retrain promote {outcome.version}"
+        line += f"; it was [bold yellow]rolled back[/] and becomes champion again only by hand: {again}"
+    if outcome.served and not outcome.served["served"]:
+        line += "; it is [bold yellow]not being served[/]"
+    return line
 
 
 def render_history(console: Console, versions: list[dict[str, Any]], ledger: list[dict[str, Any]]) -> None:
@@ -44,7 +56,7 @@ def render_history(console: Console, versions: list[dict[str, Any]], ledger: lis
     for line in versions:
         table.add_row(
             *(
-                escape(str(line[key]))
+                escape("–" if line[key] is None else str(line[key]))
                 for key in ("version", "aliases", "verdict", "baseline", "rougeL", "engine", "servable")
             )
         )

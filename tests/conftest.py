@@ -1,13 +1,11 @@
 """Fixtures that several areas share: a state directory of its own, and a Triton server that always ends."""
 
-import os
-import socket
-
 import pytest
+from servers import free_ports, skip_without_triton
 
 from tasks.contracts.config import ServingSection
 from tasks.contracts.home import Home
-from tasks.serving.tritonserver import stop_tritonserver, why_triton_cannot_run
+from tasks.serving.tritonserver import stop_tritonserver
 
 
 @pytest.fixture
@@ -30,24 +28,3 @@ def triton_home(home):
     skip_without_triton()
     yield home
     stop_tritonserver(home)
-
-
-def skip_without_triton():
-    """Skip where Triton cannot run; `make test` says that it must, and then it is a failure."""
-    reason = why_triton_cannot_run()
-    if reason is not None:
-        if os.environ.get("LLM_RETRAIN_REQUIRE_TRITON"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-
-def free_ports(count):
-    """Return ports that were free a moment ago, all different."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()

@@ -40,28 +40,23 @@ class PromptFormat:
         self.max_new_tokens = int(settings["max_new_tokens"])
         self.context_tokens = int(settings["context_tokens"])
         self._system_prompt = str(settings["system_prompt"])
-        # transformers leaves a special token that a tokenizer lacks undefined in the template.
-        self._special_tokens = {key: settings[key] for key in ("bos_token", "eos_token") if settings[key]}
-        self._template = compile_chat_template(settings["chat_template"])
+        self._template = ChatTemplate(
+            settings["chat_template"], settings["template_date"], settings["bos_token"], settings["eos_token"]
+        )
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         # tokenizer.json may ask for truncation or padding, as training wanted it; serving wants the prompt as it is.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
     def render(self, messages: list[dict[str, str]]) -> str:
-        """Return the prompt that the model continues, spelled as `apply_chat_template` spells it.
+        """Return the prompt that the model continues.
 
         Raises:
             ValueError: the chat template refuses the conversation.
         """
         if self._system_prompt and not any(message["role"] == "system" for message in messages):
             messages = [{"role": "system", "content": self._system_prompt}, *messages]
-        try:
-            return self._template.render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=True, **self._special_tokens
-            )
-        except jinja2.TemplateError as error:
-            raise ValueError(f"the chat template refuses this conversation: {error}") from error
+        return self._template.render(messages)
 
     def encode(self, messages: list[dict[str, str]], max_new_tokens: int | None = None) -> tuple[list[int], int]:
         """Return the prompt's tokens and how many tokens may be generated after them.
@@ -84,15 +79,49 @@ class PromptFormat:
         return Answer(text, prompt_tokens, len(new_tokens), "stop" if stopped else "length")
 
 
-def compile_chat_template(source: str) -> jinja2.Template:
-    """Compile a chat template in the sandbox, with the globals and filters that transformers 5 gives it."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
-    return environment.from_string(source)
+class ChatTemplate:
+    """A compiled chat template, for training and for serving, spelled as transformers' `apply_chat_template` does.
+
+    But for one thing: `strftime_now` tells a fixed date and not today's. A servable that saw other prompts every day
+    would not be the one that was trained and evaluated.
+    """
+
+    def __init__(self, source: str, date: str, bos_token: str, eos_token: str) -> None:
+        """Compile in the sandbox, with the globals and filters that transformers 5 gives a template.
+
+        Args:
+            source: the template.
+            date: what `strftime_now` tells, ISO 8601.
+            bos_token: as the tokenizer spells it; empty if it has none.
+            eos_token: likewise.
+        """
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, jinja2.ext.loopcontrols]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _raise_exception
+        environment.globals["strftime_now"] = datetime.fromisoformat(date).strftime
+        self._template = environment.from_string(source)
+        # transformers leaves a special token that a tokenizer lacks undefined in the template.
+        tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        self._special_tokens = {name: token for name, token in tokens.items() if token}
+
+    def render(self, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Return the conversation as text, by default up to where the model's answer begins.
+
+        Raises:
+            ValueError: the chat template refuses the conversation.
+        """
+        try:
+            return self._template.render(
+                messages=messages,
+                tools=None,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **self._special_tokens,
+            )
+        except jinja2.TemplateError as error:
+            raise ValueError(f"the chat template refuses this conversation: {error}") from error
 
 
 def _to_json(

@@ -19,18 +19,27 @@ def quiet_environment(home: Home | None = None) -> dict[str, str]:
     `HF_HUB_OFFLINE` is not among them: a base model may come from a hub, and nothing else asks one.
     """
     home = home or Home.from_environment()
+    no_proxy = _without_proxy()
     return {
         "DO_NOT_TRACK": "true",  # the word: Prefect does not read "1"
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "NO_PROXY": ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1,localhost"))),
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,  # where both are set, this one is read
         "PREFECT_HOME": str(home.prefect),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # the default of 20 is short for two busy cores
         "PREFECT_LOGGING_EXTRA_LOGGERS": "llm_retrain",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # our lines outside of a flow are no mistake
     }
+
+
+def _without_proxy() -> str:
+    """Return the hosts that are reached directly: the caller's and this machine."""
+    spelled = (os.environ.get("no_proxy"), os.environ.get("NO_PROXY"), "127.0.0.1,localhost")
+    hosts = (host.strip() for text in spelled for host in (text or "").split(","))
+    return ",".join(dict.fromkeys(filter(None, hosts)))
 
 
 def service_environment(home: Home, prefect_port: int) -> dict[str, str]:

@@ -15,6 +15,7 @@ from flows.services.prefect_api import PrefectApi, answers
 from flows.services.registration import WORK_POOL, deploy, prepare_work_pool
 from flows.services.states import ServiceState
 from tasks.contracts.config import RetrainConfig, ServingSection
+from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
 from tasks.serving.ports import refuse_port_in_use
 from tasks.serving.server_record import read_record
@@ -60,9 +61,12 @@ def down(home: Home, timeout_seconds: float = _STOP_SECONDS) -> list[ServiceStat
     """
     with _one_at_a_time(home):
         stopped = {"worker": stop_daemon(home, "worker", timeout_seconds)}
-        prefect = running_daemon(home, "prefect")
-        if prefect is not None and _api_of(prefect).is_healthy():
-            close_lost_runs(_api_of(prefect), WORK_POOL)
+        api = prefect_api_url(home)
+        if api is not None:
+            try:
+                close_lost_runs(PrefectApi(api), WORK_POOL)
+            except EnvironmentProblem as problem:  # the next `up` does it; the rest must stop all the same
+                log.warning("Flow runs that were stopped may still be called running: %s", problem)
         stopped |= {
             "triton": stop_tritonserver(home, timeout_seconds),
             "mlflow": stop_daemon(home, "mlflow", timeout_seconds),

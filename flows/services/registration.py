@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -74,23 +75,38 @@ def deploy(api: PrefectApi, home: Home, environment: dict[str, str], config: Ret
 def lay_over(deployment: dict[str, Any], config: RetrainConfig) -> dict[str, Any]:
     """Return a deployment's parameters with what `config` sets differently from the defaults.
 
-    A flow takes the sections it knows: the monitor those of `MonitorConfig`.
+    A flow takes the sections it knows: the monitor those of `MonitorConfig`, where its own section's keys stand bare.
     """
     flow_of_monitor = deployment["entrypoint"].startswith("flows.monitor.")
     known = MonitorConfig.model_fields if flow_of_monitor else RetrainConfig.model_fields
-    above = {section: values for section, values in settings_of(config).items() if section in known}
-    if not above:
+    chosen = settings_of(config)
+    bare = chosen.get("monitor", {}) if flow_of_monitor else {}
+    above = {section: values for section, values in chosen.items() if section in known}
+    if not above and not bare:
         return dict(deployment["parameters"])
     below = deployment["parameters"].get("config", {})
     merged = {section: {**below.get(section, {}), **values} for section, values in above.items()}
-    return {**deployment["parameters"], "config": {**below, **merged}}
+    return {**deployment["parameters"], "config": {**below, **bare, **merged}}
 
 
 def settings_of(config: RetrainConfig) -> dict[str, dict[str, Any]]:
-    """Return the settings of `config` that are not the defaults: section → key → value."""
+    """Return the settings of `config` that are not the defaults: section → key → value.
+
+    Relative paths become absolute: they count from where `up` is said, and a worker runs elsewhere.
+    """
     chosen, default = config.model_dump(mode="json"), RetrainConfig().model_dump(mode="json")
+    for source in (*chosen["data"]["sources"], *chosen["data"]["evaluation_sources"]):
+        if "path" in source:
+            source["path"] = _absolute(source["path"])
+    kind, _, rest = chosen["base_model"]["source"].partition(":")
+    if kind == "dir":
+        chosen["base_model"]["source"] = f"dir:{_absolute(rest)}"
     changed = {
         section: {key: value for key, value in values.items() if value != default[section][key]}
         for section, values in chosen.items()
     }
     return {section: values for section, values in changed.items() if values}
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())

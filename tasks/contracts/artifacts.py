@@ -46,7 +46,10 @@ class DatasetRef:
 
 @dataclass(frozen=True)
 class AdapterRef:
-    """A trained adapter (`adapter/`), and what the training process said (`steps.jsonl`)."""
+    """A trained adapter (`adapter/`), and what the training process said (`steps.jsonl`).
+
+    `train_rows` were trained on; `rows_too_long` were left out, being longer than training.max_length_tokens.
+    """
 
     path: Path
     digest: str
@@ -54,6 +57,7 @@ class AdapterRef:
     tokens: int
     final_loss: float
     seconds: float
+    rows_too_long: int = 0
 
 
 @dataclass(frozen=True)

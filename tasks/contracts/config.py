@@ -50,7 +50,9 @@ class JsonlSource(Section):
     """A JSONL file: instruction/input/output or chat messages, a row a line."""
 
     kind: Literal["jsonl"] = "jsonl"
-    path: str = Field(description="the file; a relative path counts from the working directory")
+    path: str = Field(
+        description="the file; a relative path counts from the YAML file it stands in, or from the working directory"
+    )
     slice: str = Field("default", description="the slice its rows belong to")
 
 
@@ -159,8 +161,20 @@ class RegistrySection(Section):
     tracking_uri: str = Field("", description="MLflow tracking server; empty: sqlite in the state directory")
 
 
+class MonitorSection(Section):
+    """Comparison of recent requests with what the champion was trained on."""
+
+    requests_path: str = Field("", description="JSONL of requests; empty: the request log of the served model")
+    window_requests: int = Field(200, ge=10, description="the most recent requests that are looked at")
+    min_requests: int = Field(30, ge=10, description="fewer requests give the verdict 'too few requests'")
+    alpha: float = Field(0.01, gt=0, lt=0.5, description="p-value below which a difference is significant")
+    min_auc: float = Field(0.65, ge=0.5, le=1, description="area under the ROC curve that counts as drift")
+    permutations: int = Field(1_000, ge=100, description="label permutations for the p-value")
+    seed: int = Field(17, ge=0, description="split and permutations")
+
+
 class RetrainConfig(Section):
-    """Everything a retraining run needs to know."""
+    """Everything the loop needs to know: a run uses all sections but the last, which is the monitor's."""
 
     base_model: BaseModelSection = BaseModelSection()
     data: DataSection = DataSection()
@@ -169,6 +183,7 @@ class RetrainConfig(Section):
     evaluation: EvaluationSection = EvaluationSection()
     gate: GateSection = GateSection()
     registry: RegistrySection = RegistrySection()
+    monitor: MonitorSection = MonitorSection()
 
     @model_validator(mode="after")
     def _gate_can_be_passed(self) -> "RetrainConfig":
@@ -180,18 +195,16 @@ class RetrainConfig(Section):
         return self
 
 
-class MonitorConfig(Section):
-    """Comparison of recent requests with what the champion was trained on."""
+class MonitorConfig(MonitorSection):
+    """The monitor flow's parameter: its section's keys, and the sections that name the model it watches."""
 
-    requests_path: str = Field("", description="JSONL of requests; empty: the request log of the served model")
-    window_requests: int = Field(200, ge=10, description="the most recent requests that are looked at")
-    min_requests: int = Field(30, ge=10, description="fewer requests give the verdict 'too few requests'")
-    alpha: float = Field(0.01, gt=0, lt=0.5, description="p-value below which a difference is significant")
-    min_auc: float = Field(0.65, ge=0.5, le=1, description="area under the ROC curve that counts as drift")
-    permutations: int = Field(1_000, ge=100, description="label permutations for the p-value")
-    seed: int = Field(17, ge=0, description="split and permutations")
     serving: ServingSection = ServingSection()
     registry: RegistrySection = RegistrySection()
+
+
+def monitor_config(config: RetrainConfig) -> MonitorConfig:
+    """Return what the monitor flow takes of the whole configuration."""
+    return MonitorConfig(**dict(config.monitor), serving=config.serving, registry=config.registry)
 
 
 def preset_names() -> list[str]:
@@ -202,6 +215,9 @@ def preset_names() -> list[str]:
 def load_config(preset: str | None = None, file: Path | None = None, overrides: tuple[str, ...] = ()) -> RetrainConfig:
     """Lay a preset, a YAML file and `section.key=value` overrides over the defaults, in this order.
 
+    Relative paths become absolute, because a run of a deployment has another working directory: those in `file` count
+    from its folder, all others from the working directory.
+
     Raises:
         ConfigError: an unknown preset or key, an unreadable file, a value out of bounds.
     """
@@ -209,11 +225,11 @@ def load_config(preset: str | None = None, file: Path | None = None, overrides: 
     if preset is not None:
         if preset not in preset_names():
             raise ConfigError(f"--preset is {preset!r}; expected one of {', '.join(preset_names())}")
-        merged = _read_yaml(PRESETS / f"{preset}.yaml")
+        merged = _with_absolute_paths(_read_yaml(PRESETS / f"{preset}.yaml"), Path.cwd())
     if file is not None:
-        merged = _merge(merged, _read_yaml(file))
+        merged = _merge(merged, _with_absolute_paths(_read_yaml(file), file.absolute().parent))
     for override in overrides:
-        merged = _merge(merged, _parse_override(override))
+        merged = _merge(merged, _with_absolute_paths(_parse_override(override), Path.cwd()))
     return validate_config(merged)
 
 
@@ -254,6 +270,32 @@ def _parse_override(override: str) -> dict[str, Any]:
     for part in reversed(dotted.split(".")):
         nested = {part: nested}
     result: dict[str, Any] = nested
+    return result
+
+
+def _with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return `values` with paths that do not depend on a working directory; what has no known shape stays as it is."""
+
+    def absolute(text: str) -> str:
+        return str(folder / Path(text).expanduser()) if text else text
+
+    result = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in values.items()}
+    data, base_model, monitor = (
+        keys if isinstance(keys := result.get(section), dict) else {} for section in ("data", "base_model", "monitor")
+    )
+    for key in ("sources", "evaluation_sources"):
+        if isinstance(data.get(key), list):
+            data[key] = [
+                {**source, "path": absolute(source["path"])}
+                if isinstance(source, dict) and isinstance(source.get("path"), str)
+                else source
+                for source in data[key]
+            ]
+    source = base_model.get("source")
+    if isinstance(source, str) and source.startswith("dir:"):
+        base_model["source"] = "dir:" + absolute(source.removeprefix("dir:"))
+    if isinstance(monitor.get("requests_path"), str):
+        monitor["requests_path"] = absolute(monitor["requests_path"])
     return result
 
 

@@ -1,4 +1,4 @@
-"""Loading the engine of a built servable into this process: the code and files that Triton loads."""
+"""Loading code that is served into this process: a built servable's engine, and the chat template's renderer."""
 
 import importlib
 import sys
@@ -6,6 +6,15 @@ import types
 import uuid
 from pathlib import Path
 from typing import Any
+
+from tasks.contracts.home import PROJECT_ROOT
+
+TEMPLATE_DATE = "2025-01-01"
+"""The day that chat templates see (`strftime_now`), in training, evaluation and serving.
+
+With the real date, the prompts that a version was trained, judged and checked with would be other prompts tomorrow,
+and a rollback to it would fail its golden prompts. It goes into the keys of adapters and servables.
+"""
 
 
 def load_engine(version_directory: Path, threads: int = 0) -> Any:
@@ -15,6 +24,16 @@ def load_engine(version_directory: Path, threads: int = 0) -> Any:
         The `Engine`; `generate(messages, max_new_tokens=None)` returns its `Answer`.
     """
     return import_served_module(version_directory, "engine").Engine(version_directory, threads)
+
+
+def load_chat_template(source: str, bos_token: str | None, eos_token: str | None) -> Any:
+    """Compile a chat template with the code that will serve it, so that training sees what the server sees.
+
+    Returns:
+        The `ChatTemplate`; `render(messages, add_generation_prompt=True)` returns text.
+    """
+    prompt = import_served_module(PROJECT_ROOT / "triton_models", "prompt")
+    return prompt.ChatTemplate(source, TEMPLATE_DATE, bos_token or "", eos_token or "")
 
 
 def import_served_module(version_directory: Path, module: str) -> Any:

@@ -7,6 +7,7 @@ section and the code of the stage. Its own digest is that of its files, and is w
 import errno
 import fcntl
 import functools
+import importlib.metadata
 import json
 import logging
 import os
@@ -61,6 +62,17 @@ def code_digest(*relative_paths: str) -> str:
         for path in [start] if start.is_file() else sorted(start.rglob("*.py")):
             sources[str(path.relative_to(PROJECT_ROOT))] = digest_of_file(path)
     return digest_of(sources)
+
+
+def library_versions(*distributions: str) -> dict[str, str]:
+    """Return the installed version of each distribution ("absent" without): part of the key of what they compute."""
+    versions: dict[str, str] = {}
+    for name in distributions:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return versions
 
 
 class Store:
@@ -184,17 +196,27 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def damage_of(directory: Path) -> str:
-    """Say what differs between a directory and its manifest; the empty string if nothing does."""
+    """Say what differs between a directory and its manifest; the empty string if nothing does.
+
+    A file that the manifest does not list is damage too. Byte code is not: Python writes it beside what it imports.
+    """
     try:
-        files = read_manifest(directory)["files"]
+        manifest = read_manifest(directory)
+        files, digest = manifest["files"], manifest["digest"]
     except (OSError, ValueError, KeyError):
         return "it has no readable manifest"
+    if digest_of(files) != digest:
+        return "its manifest does not have its own digest"
     for name, expected in files.items():
         path = directory / name
         if not path.is_file() or path.stat().st_size != expected["bytes"]:
             return f"{name} is missing or has another size"
         if digest_of_file(path) != expected["sha256"]:
             return f"{name} has another sha256"
+    listed = {directory / name for name in (*files, MANIFEST)}
+    for path in sorted(directory.rglob("*")):
+        if path not in listed and not path.is_dir() and path.parent.name != "__pycache__":
+            return f"{path.relative_to(directory)} is not in its manifest"
     return ""
 
 

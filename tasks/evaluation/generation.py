@@ -10,10 +10,13 @@ from typing import Any
 
 from tasks.contracts.artifacts import DatasetRef, Predictions, ServableModel
 from tasks.contracts.errors import EvaluationError
-from tasks.contracts.store import Store, code_digest
+from tasks.contracts.store import Store, code_digest, library_versions
 from tasks.contracts.worker import Listener, ignore_event, run_worker
 
 log = logging.getLogger("llm_retrain.evaluation")
+
+_RUNTIMES = {"onnx": ("onnxruntime-genai", "onnxruntime"), "transformers": ("torch", "transformers")}
+_MEMORY_HINT = "free memory, lower serving.onnx_precision or choose a smaller base_model.source"
 
 
 def generate_predictions(
@@ -28,6 +31,7 @@ def generate_predictions(
         "servable": servable.digest,
         "eval_rows": dataset.eval_digest,
         "code": code_digest("tasks/evaluation/generation.py", "tasks/evaluation/generation_process.py"),
+        "libraries": library_versions("tokenizers", "jinja2", *_RUNTIMES[servable.engine]),
     }
 
     def write(out: Path) -> dict[str, Any]:
@@ -37,7 +41,9 @@ def generate_predictions(
             "rows": str(dataset.path / "eval.jsonl"),
             "out": str(out / "predictions.jsonl"),
         }
-        events = run_worker("tasks.evaluation.generation_process", spec, log_path, EvaluationError, listener)
+        events = run_worker(
+            "tasks.evaluation.generation_process", spec, log_path, EvaluationError, listener, _MEMORY_HINT
+        )
         answered = sum(event["event"] == "answer" for event in events)
         if answered != dataset.eval_rows:
             raise EvaluationError(f"the engine answered {answered} of {dataset.eval_rows} evaluation rows")

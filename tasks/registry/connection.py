@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+_KIND = "mlflow.experimentKind"
+"""The tag by which MLflow opens an experiment on training runs and their curves rather than on chat traces."""
+
+
 def tracking_uri(registry: RegistrySection, home: Home) -> str:
     """Return where runs and versions are kept."""
     return registry.tracking_uri or f"sqlite:///{home.mlflow_database}"
@@ -44,7 +48,7 @@ def experiment_id(client: "MlflowClient", registry: RegistrySection, home: Home)
     if found is None:
         location = None if registry.tracking_uri else home.mlflow_artifacts.as_uri()
         try:
-            return str(client.create_experiment(registry.experiment, artifact_location=location))
+            return str(client.create_experiment(registry.experiment, location, {_KIND: "custom_model_development"}))
         except MlflowException:  # another run created it in the meantime
             found = client.get_experiment_by_name(registry.experiment)
     if found is None or found.lifecycle_stage != "active":

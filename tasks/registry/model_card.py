@@ -24,6 +24,7 @@ A LoRA adapter for `{base.source}` (rank {training.rank}, alpha {training.alpha}
 ## Training
 
 - {adapter.train_rows} rows, {adapter.tokens} tokens, {training.epochs:g} epochs
+- {adapter.rows_too_long} rows left out, longer than {training.max_length_tokens} tokens
 - peak learning rate {training.learning_rate:g}
 - data set `{dataset.digest}`
 - base model `{base.digest}`

@@ -1,6 +1,8 @@
-"""Versions of the registered model: what each is made of, and the aliases champion, challenger and previous."""
+"""Versions of the registered model: what each is made of, and which verdicts still stand."""
 
 import json
+import logging
+import re
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -22,12 +24,22 @@ from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import digest_of
 from tasks.registry.connection import connect
+from tasks.registry.ledger import rolled_back_versions
 from tasks.registry.model_card import model_card
 from tasks.registry.tracking import TrackedRun
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
+log = logging.getLogger("llm_retrain.registry")
+
+_DIRECTORY_TAGS = ("servable", "dataset", "predictions", "report")
+_TAGS = (
+    *_DIRECTORY_TAGS,
+    *("verdict", "baseline", "engine", "champion_before"),
+    *("servable_digest", "dataset_digest", "eval_digest", "gate_digest"),
+)
+_KEY = re.compile(r"[0-9a-f]{64}")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
@@ -113,43 +125,45 @@ def find_version_by_alias(registry: RegistrySection, alias: str, home: Home) -> 
 
 
 def list_versions(registry: RegistrySection, home: Home) -> list[RegisteredVersion]:
-    """Return all versions, newest first."""
+    """Return all versions that llm-retrain registered, newest first; others are named in the log and left out."""
     found = connect(registry, home).search_model_versions(f"name = '{registry.model_name}'", max_results=10_000)
-    return sorted((_as_reference(version, home) for version in found), key=lambda version: -version.version)
+    versions = []
+    for version in found:
+        try:
+            versions.append(_as_reference(version, home))
+        except RegistryError as error:
+            log.warning("Left out: %s", error)
+    return sorted(versions, key=lambda version: -version.version)
 
 
 def find_judged(
     registry: RegistrySection, servable_digest: str, eval_digest: str, gate: str, home: Home
 ) -> RegisteredVersion | None:
-    """Return the newest version with these digests whose verdict still stands: it is champion, or was judged against
-    today's champion and not promoted."""
+    """Return the newest version with these digests whose verdict still stands.
+
+    It stands if the version is champion, if it was judged against today's champion and not promoted, or if it was
+    rolled back: then it stands for its servable on any evaluation rows, because a person has decided.
+    """
     champion = find_version_by_alias(registry, "champion", home)
+    against = str(champion.version) if champion else "none"
     wanted = {"servable_digest": servable_digest, "eval_digest": eval_digest, "gate_digest": gate}
     for version in list_versions(registry, home):
-        if not version.tags.items() >= wanted.items():
-            continue
-        judged_against = version.tags["champion_before"]
-        is_champion = champion is not None and champion.version == version.version
-        stands = version.verdict != "promote" and judged_against == (str(champion.version) if champion else "none")
-        if is_champion or stands:
-            return version
-    return None
+        if version.tags.items() >= wanted.items():
+            is_champion = champion is not None and champion.version == version.version
+            if is_champion or (version.verdict != "promote" and version.tags["champion_before"] == against):
+                return version
+    if champion is not None and champion.servable_digest == servable_digest:
+        return None
+    return find_rolled_back(registry, servable_digest, home)
 
 
-def move_aliases(registry: RegistrySection, home: Home, champion: int | None, previous: int | None) -> None:
-    """Point `champion` and `previous` at versions (None removes one); `challenger` is gone once it is champion.
-
-    `previous` is moved first: between the two calls it equals the old champion, never nothing.
-    """
-    client, name = connect(registry, home), registry.model_name
-    for alias, number in (("previous", previous), ("champion", champion)):
-        if number is None:
-            client.delete_registered_model_alias(name, alias)
-        else:
-            client.set_registered_model_alias(name, alias, str(number))
-    challenger = find_version_by_alias(registry, "challenger", home)
-    if challenger is not None and challenger.version == champion:
-        client.delete_registered_model_alias(name, "challenger")
+def find_rolled_back(registry: RegistrySection, servable_digest: str, home: Home) -> RegisteredVersion | None:
+    """Return the newest version of this servable that was rolled back from and not promoted by hand since, or None."""
+    rolled_back = rolled_back_versions(home, registry.model_name)
+    if not rolled_back:
+        return None
+    twins = (version for version in list_versions(registry, home) if version.servable_digest == servable_digest)
+    return next((version for version in twins if version.version in rolled_back), None)
 
 
 def _tags(candidate: Candidate, config: RetrainConfig, champion: RegisteredVersion | None) -> dict[str, str]:
@@ -203,11 +217,16 @@ def _assemble(folder: Path, candidate: Candidate, config: RetrainConfig) -> None
 
 def _as_reference(version: "ModelVersion", home: Home) -> RegisteredVersion:
     tags = dict(version.tags)
-    missing = [key for key in ("verdict", "servable", "dataset", "predictions", "report") if key not in tags]
+    missing = [key for key in _TAGS if key not in tags]
     if missing:
         raise RegistryError(
             f"version {version.version} of {version.name!r} was not registered by llm-retrain (no tag {missing[0]!r})"
         )
+    for key in _DIRECTORY_TAGS:  # they become part of paths
+        if not _KEY.fullmatch(tags[key]):
+            raise RegistryError(
+                f"version {version.version} of {version.name!r} has the tag {key}={tags[key]!r}; expected 64 hex digits"
+            )
     return RegisteredVersion(
         name=version.name,
         version=int(version.version),

@@ -9,11 +9,15 @@ from typing import Any
 
 from tasks.contracts.artifacts import AdapterRef, BaseModelRef, ServableModel
 from tasks.contracts.config import ServingSection
+from tasks.contracts.engine import TEMPLATE_DATE
 from tasks.contracts.errors import BuildError
-from tasks.contracts.store import Store, code_digest
+from tasks.contracts.store import Store, code_digest, library_versions
 from tasks.contracts.worker import run_worker
 
 log = logging.getLogger("llm_retrain.serving")
+
+_CONVERTERS = {"onnx": ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir"), "transformers": ("safetensors",)}
+_MEMORY_HINT = "merging needs the base model in fp32: free memory or choose a smaller base_model.source"
 
 
 def build_servable(
@@ -36,7 +40,11 @@ def build_servable(
             *(f"triton_models/{name}.py" for name in ("engine_model", "prompt", "request", "tensors")),
             "tasks/serving/build.py",
             "tasks/serving/build_process.py",
+            "tasks/serving/model_config.py",
+            "tasks/serving/repository.py",  # copy_engine
         ),
+        "template_date": TEMPLATE_DATE,
+        "libraries": library_versions("torch", "transformers", "tokenizers", "peft", *_CONVERTERS[serving.engine]),
     }
 
     def write(out: Path) -> dict[str, Any]:
@@ -46,7 +54,7 @@ def build_servable(
             "model_directory": str(out / "model"),
             "serving": serving.model_dump(mode="json"),
         }
-        run_worker("tasks.serving.build_process", spec, log_path, BuildError)
+        run_worker("tasks.serving.build_process", spec, log_path, BuildError, memory_hint=_MEMORY_HINT)
         size = sum(path.stat().st_size for path in (out / "model").rglob("*") if path.is_file())
         log.info(
             "Built %s for the %s engine, %.0f MB", "candidate" if adapter else "base model", serving.engine, size / 1e6

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.config import ServingSection
+from tasks.contracts.engine import TEMPLATE_DATE
 from tasks.contracts.worker import worker_main
 
 
@@ -58,6 +59,7 @@ def save_merged(base: Path, adapter: str | None, out: Path, serving: ServingSect
     return {
         "engine": serving.engine,
         "chat_template": tokenizer.chat_template,
+        "template_date": TEMPLATE_DATE,
         "system_prompt": serving.system_prompt,
         "bos_token": tokenizer.bos_token or "",
         "eos_token": tokenizer.eos_token,

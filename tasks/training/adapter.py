@@ -7,12 +7,20 @@ from typing import Any
 
 from tasks.contracts.artifacts import AdapterRef, BaseModelRef, DatasetRef
 from tasks.contracts.config import TrainingSection
+from tasks.contracts.engine import TEMPLATE_DATE
 from tasks.contracts.errors import TrainingError
 from tasks.contracts.jsonl import digest_of, digest_of_file, read_jsonl, write_jsonl
-from tasks.contracts.store import Store, code_digest
+from tasks.contracts.store import Store, code_digest, library_versions
 from tasks.contracts.worker import Listener, ignore_event, run_worker
 
 log = logging.getLogger("llm_retrain.training")
+
+_CODE = (
+    *(f"tasks/training/{name}.py" for name in ("adapter", "device", "examples", "process", "schedule")),
+    "tasks/contracts/engine.py",
+    "triton_models/prompt.py",
+)
+_MEMORY_HINT = "lower training.batch_rows or training.max_length_tokens"
 
 
 def train_adapter(
@@ -43,7 +51,9 @@ def train_adapter(
         "rows": digest_of_file(dataset.path / "train.jsonl"),
         "training": training.model_dump(mode="json"),
         "system_prompt": system_prompt,
-        "code": code_digest("tasks/training"),
+        "template_date": TEMPLATE_DATE,
+        "code": code_digest(*_CODE),
+        "libraries": library_versions("torch", "transformers", "tokenizers", "peft", "bitsandbytes"),
     }
 
     def write(out: Path) -> dict[str, Any]:
@@ -56,8 +66,16 @@ def train_adapter(
             "system_prompt": system_prompt,
         }
         started = time.monotonic()
-        events = run_worker("tasks.training.process", spec, log_path, TrainingError, listener)
-        return _facts(events, out, time.monotonic() - started)
+        events = run_worker("tasks.training.process", spec, log_path, TrainingError, listener, _MEMORY_HINT)
+        facts = _facts(events, out, time.monotonic() - started)
+        if facts["rows_too_long"]:
+            log.warning(
+                "%d of %d training rows are longer than training.max_length_tokens (%d) and were not trained on",
+                facts["rows_too_long"],
+                facts["rows_too_long"] + facts["rows"],
+                training.max_length_tokens,
+            )
+        return facts
 
     entry = store.produce("adapter", inputs, write)
     return AdapterRef(
@@ -67,6 +85,7 @@ def train_adapter(
         tokens=entry.facts["tokens"],
         final_loss=entry.facts["final_loss"],
         seconds=entry.facts["seconds"],
+        rows_too_long=entry.facts["rows_too_long"],
     )
 
 

@@ -1,6 +1,7 @@
-"""Base models: a directory, a hub id with revision, or a GGUF in a wheel, kept as safetensors by digest."""
+"""Base models: a directory, a hub id with its commit, or a GGUF in a wheel, kept as safetensors by digest."""
 
 import importlib.metadata
+import json
 import logging
 import os
 import re
@@ -16,13 +17,13 @@ from tasks.contracts.config import BaseModelSection
 from tasks.contracts.errors import BaseModelError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import digest_of, digest_of_file
-from tasks.contracts.store import Store, code_digest
+from tasks.contracts.store import Store, code_digest, library_versions
 from tasks.contracts.worker import run_worker
 
 log = logging.getLogger("llm_retrain.training")
 
 _WHEEL = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]*)$")
-_HUB = re.compile(r"^(?P<name>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)$")
+_HUB = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]{40})")
 _WANTED = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -41,7 +42,8 @@ def prepare_base_model(base_model: BaseModelSection, home: Home, store: Store) -
     """Bring the base model into the store as safetensors with its tokenizer, once.
 
     Raises:
-        BaseModelError: it is missing, has no safetensors or no chat template, or would need remote code.
+        BaseModelError: it is missing or not pinned, would need remote code, or lacks what training or serving need:
+            safetensors, tokenizer.json, a chat template, an end token, a context length.
     """
     kind, _, rest = base_model.source.partition(":")
     inputs: dict[str, Any] = {
@@ -52,11 +54,12 @@ def prepare_base_model(base_model: BaseModelSection, home: Home, store: Store) -
         inputs |= {"files": _fingerprint(directory, base_model.source)}
         entry = store.produce("base", inputs, lambda out: _copy_model(directory, out, base_model.source))
     elif kind == "hub":
+        name, commit = _hub_commit(rest)
         inputs |= {"hub": rest}
-        entry = store.produce("base", inputs, lambda out: _fetch_from_hub(rest, out))
+        entry = store.produce("base", inputs, lambda out: _fetch_from_hub(name, commit, out))
     else:
         gguf = find_gguf(rest, home)
-        inputs |= {"gguf": digest_of_file(gguf)}
+        inputs |= {"gguf": digest_of_file(gguf), "libraries": library_versions("transformers", "gguf", "tokenizers")}
         entry = store.produce(
             "base", inputs, lambda out: _convert_gguf(gguf, out, base_model.source, home.logs / "conversion.log")
         )
@@ -148,17 +151,26 @@ def _copy_model(directory: Path, out: Path, source: str) -> dict[str, Any]:
     return {"source": source, **_checked_facts(out, source)}
 
 
-def _fetch_from_hub(rest: str, out: Path) -> dict[str, Any]:
+def _hub_commit(rest: str) -> tuple[str, str]:
+    """Split NAME@COMMIT; only a commit, because a branch or tag can move and the store would keep the old model."""
+    match = _HUB.fullmatch(rest)
+    if match is None:
+        raise BaseModelError(
+            f"base_model.source is 'hub:{rest}'; expected hub:ORG/NAME@COMMIT with the 40 hexadecimal digits of a "
+            "commit, because a branch or tag can move"
+        )
+    return match["name"], match["commit"]
+
+
+def _fetch_from_hub(name: str, commit: str, out: Path) -> dict[str, Any]:
     from huggingface_hub import snapshot_download
 
-    match = _HUB.match(rest)
-    if match is None:
-        raise BaseModelError(f"base_model.source is 'hub:{rest}'; expected hub:ORG/NAME@REVISION")
+    source = f"hub:{name}@{commit}"
     try:
-        snapshot = snapshot_download(match["name"], revision=match["revision"], allow_patterns=list(_WANTED))
+        snapshot = snapshot_download(name, revision=commit, allow_patterns=list(_WANTED))
     except Exception as error:  # the hub client raises a dozen unrelated types; all mean "not fetched"
-        raise BaseModelError(f"base_model.source is 'hub:{rest}', which could not be fetched: {error}") from error
-    return _copy_model(Path(snapshot), out, f"hub:{rest}")
+        raise BaseModelError(f"base_model.source is {source!r}, which could not be fetched: {error}") from error
+    return _copy_model(Path(snapshot), out, source)
 
 
 def _fingerprint(directory: Path, source: str) -> str:
@@ -170,15 +182,66 @@ def _fingerprint(directory: Path, source: str) -> str:
 
 def _checked_facts(out: Path, source: str) -> dict[str, Any]:
     """Refuse what cannot go through the line, before anything is trained on it."""
-    from transformers import AutoConfig, AutoTokenizer
-
     if not any(out.glob("*.safetensors")):
         raise BaseModelError(
             f"base_model.source is {source!r}, which has no *.safetensors; other formats are not loaded"
         )
-    config = AutoConfig.from_pretrained(out, trust_remote_code=False)
-    if getattr(config, "auto_map", None):
-        raise BaseModelError(f"base_model.source is {source!r}, which asks for remote code (auto_map in config.json)")
-    if not AutoTokenizer.from_pretrained(out, trust_remote_code=False).chat_template:
-        raise BaseModelError(f"base_model.source is {source!r}, whose tokenizer has no chat template")
+    # Asked of the files and not of transformers, which fails on remote code with words of its own.
+    for name in ("config.json", "tokenizer_config.json"):
+        if _read_json_object(out / name, source).get("auto_map"):
+            raise BaseModelError(f"base_model.source is {source!r}, which asks for remote code (auto_map in {name})")
+    if not (out / "tokenizer.json").is_file():
+        raise BaseModelError(
+            f"base_model.source is {source!r}, which has no tokenizer.json; a slow tokenizer cannot be served"
+        )
+    config = _load(out, source, "AutoConfig")
+    tokenizer = _load(out, source, "AutoTokenizer")
+    _check_config(config, source)
+    if not isinstance(tokenizer.chat_template, str):
+        found = "several chat templates; expected one" if tokenizer.chat_template else "no chat template"
+        raise BaseModelError(f"base_model.source is {source!r}, whose tokenizer has {found}")
+    if tokenizer.eos_token is None:
+        raise BaseModelError(
+            f"base_model.source is {source!r}, whose tokenizer has no eos_token: answers would never end"
+        )
     return {"architecture": (config.architectures or ["unknown"])[0], "vocabulary": config.vocab_size}
+
+
+def _check_config(config: Any, source: str) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise BaseModelError(
+            f"base_model.source is {source!r}, whose model_type {config.model_type!r} is no causal language model"
+        )
+    for key in ("max_position_embeddings", "vocab_size"):
+        value = getattr(config, key, None)
+        if not isinstance(value, int) or value < 1:
+            raise BaseModelError(
+                f"base_model.source is {source!r}, whose config.json has {key} {value!r}; expected a positive number"
+            )
+
+
+def _read_json_object(path: Path, source: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BaseModelError(f"base_model.source is {source!r}, which has no {path.name}") from error
+    except ValueError as error:
+        raise BaseModelError(f"base_model.source is {source!r}, whose {path.name} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise BaseModelError(f"base_model.source is {source!r}, whose {path.name} is not a JSON object")
+    return content
+
+
+def _load(out: Path, source: str, loader: str) -> Any:
+    """Load with one of transformers' Auto classes; no code of the model's own is run."""
+    import transformers
+
+    try:
+        return getattr(transformers, loader).from_pretrained(out, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers and tokenizers raise a dozen unrelated types; all mean "not loadable"
+        said = " ".join(str(error).split())[:300]
+        raise BaseModelError(
+            f"base_model.source is {source!r}, which transformers' {loader} cannot load: {said}"
+        ) from error

@@ -23,16 +23,25 @@ def with_system_prompt(messages: Sequence[dict[str, str]], system_prompt: str) -
     return list(messages)
 
 
-def encode_row(row: dict[str, Any], tokenizer: Any, system_prompt: str) -> Example:
+def encode_row(row: dict[str, Any], tokenizer: Any, template: Any, system_prompt: str) -> Example:
     """Encode one canonical row.
 
     The prompt ends where generation starts when serving. The answer is the rest of the rendered conversation up to
     and including its end-of-turn token, which is what teaches the model to stop; nothing is masked by token id,
     because padding and end of turn may share one.
+
+    Args:
+        row: its last message is the answer.
+        tokenizer: of the base model.
+        template: its chat template, as `load_chat_template` returns it.
+        system_prompt: put before a conversation that has none.
+
+    Raises:
+        ValueError: the chat template refuses the conversation.
     """
     messages = with_system_prompt(row["messages"], system_prompt)
-    prompt = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=False)
-    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    prompt = template.render(messages[:-1])
+    whole = template.render(messages, add_generation_prompt=False)
     answer = whole[len(prompt) :] if whole.startswith(prompt) else messages[-1]["content"] + tokenizer.eos_token
     end = answer.rfind(tokenizer.eos_token)
     answer = answer[: end + len(tokenizer.eos_token)] if end >= 0 else answer + tokenizer.eos_token

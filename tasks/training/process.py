@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.config import TrainingSection
+from tasks.contracts.engine import load_chat_template
 from tasks.contracts.errors import TrainingError
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.worker import say, worker_main
@@ -77,8 +78,10 @@ def encode_rows(path: Path, tokenizer: Any, system_prompt: str, max_length_token
     disable_caching()
     rows = Dataset.from_list([{"messages": row["messages"]} for row in read_jsonl(path)])
 
+    template = load_chat_template(tokenizer.chat_template, tokenizer.bos_token, tokenizer.eos_token)
+
     def encode(row: dict[str, Any]) -> dict[str, Any]:
-        example = encode_row(row, tokenizer, system_prompt)
+        example = encode_row(row, tokenizer, template, system_prompt)
         return {"prompt_ids": list(example.prompt_ids), "answer_ids": list(example.answer_ids)}
 
     encoded = rows.map(encode, remove_columns=["messages"])

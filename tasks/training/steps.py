@@ -1,6 +1,7 @@
 """The Prefect tasks of the training stage."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from prefect import task
@@ -9,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.contracts.artifacts import AdapterRef, BaseModelRef, DatasetRef
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
-from tasks.contracts.progress import stage_progress
+from tasks.contracts.progress import Report, stage_progress
 from tasks.contracts.store import Store
 from tasks.training import adapter as adapters
 from tasks.training import base_model as base_models
@@ -33,15 +34,16 @@ def train_adapter(
     on_step: Callable[[dict[str, Any]], None],
 ) -> AdapterRef:
     """Train in a process of its own; `on_step` gets every optimizer step, also those of an adapter reused."""
-    batches = -(-dataset.train_rows // config.training.batch_rows)
-    total = max(1, round(batches * config.training.epochs))
     trained_now = False
-    with stage_progress("training", total, "training-progress") as report:
+    with ExitStack() as shown:
+        report: Report
 
         def listener(event: dict[str, Any]) -> None:
-            nonlocal trained_now
+            nonlocal trained_now, report
             trained_now = True
-            if event["event"] == "step":
+            if event["event"] == "start":  # only the process knows the total: it leaves out rows that are too long
+                report = shown.enter_context(stage_progress("training", event["total_steps"], "training-progress"))
+            elif event["event"] == "step":
                 report(event["step"], f"loss {event['loss']:.3f}, {event['tokens_per_second']:.0f} tokens/s")
                 on_step(event)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import yaml
-from conftest import free_ports
+from servers import free_ports
 from tiny_model import make_tiny_base_model
 
 from tasks.contracts.config import RetrainConfig

@@ -1,7 +1,7 @@
 """The quickstart's own model and data, on fewer rows: SmolLM2-135M-Instruct learns, and the int8 form shows it."""
 
 import pytest
-from conftest import skip_without_triton
+from servers import skip_without_triton
 
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.store import Store

@@ -1,5 +1,6 @@
 """Building the form that serves, for both engines, and serving the reference engine in a real Triton."""
 
+import json
 import os
 import subprocess
 
@@ -8,7 +9,7 @@ from tiny_model import make_tiny_base_model
 
 from tasks.contracts.artifacts import AdapterRef, BaseModelRef
 from tasks.contracts.config import ServingSection
-from tasks.contracts.engine import load_engine
+from tasks.contracts.engine import TEMPLATE_DATE, load_engine
 from tasks.contracts.errors import BuildError
 from tasks.contracts.store import Store
 from tasks.serving.build import build_servable
@@ -56,6 +57,8 @@ def test_the_engines_agree_on_a_merged_adapter_and_the_adapter_matters(tiny, tmp
     plain = build_servable(base, None, onnx, store, log_path)
     assert answers(merged) != answers(plain)
     assert answers(merged) == reference_answers(base, adapter)
+    settings = json.loads((merged.model_directory / "1" / "servable.json").read_text())
+    assert settings["template_date"] == TEMPLATE_DATE
 
 
 def reference_answers(base, adapter):
@@ -82,7 +85,7 @@ def test_a_build_that_fails_is_one_sentence_and_leaves_nothing(tiny, tmp_path):
     base, adapter = tiny
     missing = AdapterRef(tmp_path / "nowhere", "other", train_rows=1, tokens=1, final_loss=1.0, seconds=1.0)
     store = Store(tmp_path / "store")
-    with pytest.raises(BuildError, match=r"tasks\.serving\.build_process ended with status 1: .*log: ") as raised:
+    with pytest.raises(BuildError, match=r"tasks\.serving\.build_process failed with \w+: .*log: ") as raised:
         build_servable(base, missing, ServingSection(), store, tmp_path / "build.log")
     assert "\n" not in str(raised.value)
     assert list(store.entries("servable")) == []

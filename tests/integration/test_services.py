@@ -7,7 +7,7 @@ import time
 import httpx
 import psutil
 import pytest
-from conftest import free_ports
+from servers import free_ports
 
 from flows.services import down, prefect_api_url, service_states, up
 from flows.services.daemon import running_daemon
@@ -214,8 +214,11 @@ def test_what_was_started_is_stopped_again_when_one_service_fails(tmp_path, monk
     monkeypatch.setenv("LLM_RETRAIN_SERVING_ENV", os.devnull)  # Triton has no part in this
     home.mlflow_database.parent.mkdir(parents=True)
     home.mlflow_database.write_bytes(b"this is no database " * 100)
-    with pytest.raises(EnvironmentProblem, match="mlflow ended while it started; its log") as caught:
-        up(home, settings)
-    assert "file is not a database" in str(caught.value)
-    assert [running_daemon(home, name) for name in ("prefect", "mlflow", "worker")] == [None, None, None]
-    assert {state.state for state in service_states(home)} == {"stopped"}
+    try:
+        with pytest.raises(EnvironmentProblem, match="mlflow ended while it started; its log") as caught:
+            up(home, settings)
+        assert "file is not a database" in str(caught.value)
+        assert [running_daemon(home, name) for name in ("prefect", "mlflow", "worker")] == [None, None, None]
+        assert {state.state for state in service_states(home)} == {"stopped"}
+    finally:
+        down(home)

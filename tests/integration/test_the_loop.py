@@ -8,14 +8,15 @@ import json
 import shutil
 import subprocess
 
-import httpx
 import pytest
-from conftest import skip_without_triton
 from loop_under_test import ANSWER, prompts_from, running_loop
+from servers import skip_without_triton
 
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import Store
 from tasks.registry.connection import connect
+from tasks.serving.triton_client import repository_index
+from tasks.serving.tritonserver import running_triton
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -30,7 +31,8 @@ def loop(tmp_path_factory):
 @pytest.fixture(scope="module")
 def promoted(loop):
     """The first run: version 1 becomes champion."""
-    return loop.json("run", "--reason", "first")
+    outcome = loop.json("run", "--reason", "first")
+    return {**outcome, "answers_written": _answers_written(loop)}
 
 
 def test_a_better_candidate_is_promoted_and_the_printed_curl_line_works(loop, promoted):
@@ -96,9 +98,13 @@ def test_a_bad_candidate_is_stopped(loop, promoted):
 
 
 def test_stored_answers_of_the_champion_were_reused(loop, promoted):
-    """Version 2 was judged against version 1, which was not asked again: its answers are there once."""
-    kept = [entry.inputs["servable"] for entry in Store(loop.home.store).entries("predictions")]
-    assert len(kept) == len(set(kept)) == 3, "base, version 1 and version 2, each asked once"
+    """Version 2 was judged against base and version 1, which were not asked again: only its own answers are new."""
+    written = _answers_written(loop)
+    assert len(promoted["answers_written"]) == 2, "base and version 1"
+    assert promoted["answers_written"].items() <= written.items(), "not written again"
+    new = {servable for servable, _ in written.keys() - promoted["answers_written"].keys()}
+    crippled = connect(loop.config.registry, loop.home).get_model_version("assistant", "2")
+    assert new == {crippled.tags["servable_digest"]}
 
 
 def test_a_run_from_the_prefect_form_goes_through_and_a_tie_is_inconclusive(loop, promoted):
@@ -134,13 +140,13 @@ def test_promotion_by_hand_switches_without_an_error_for_clients(loop, promoted)
 
 
 def test_a_version_that_does_not_load_is_undone_and_nobody_notices(loop, promoted):
-    version = _register_copy(loop, "broken", _truncate_the_weights, keep_predictions=True)
+    version = _register_copy(loop, "broken", _truncate_the_weights)
     _refused(loop, promoted, version, r"does not load|cannot be loaded")
 
 
 def test_a_version_that_answers_wrongly_is_undone_and_nobody_notices(loop, promoted):
-    """It loads, and its answers are not the evaluated ones: its stored predictions belong to the crippled version."""
-    version = _register_copy(loop, "impostor", _change_nothing, keep_predictions=False)
+    """It loads, and what is stored as its own evaluated answers are the crippled version's."""
+    version = _register_copy(loop, "impostor", _change_nothing, answers_of="2")
     _refused(loop, promoted, version, "golden prompt 1 of 3 was answered")
 
 
@@ -211,6 +217,15 @@ def test_status_and_history_tell_the_story(loop, promoted):
     assert "rolled back" in shown.stdout
 
 
+def _answers_written(loop):
+    """Return when the answers of each servable to each set of rows were written, by the file's time and inode."""
+    return {
+        (entry.inputs["servable"], entry.inputs["eval_rows"]): (status.st_mtime_ns, status.st_ino)
+        for entry in Store(loop.home.store).entries("predictions")
+        for status in [(entry.path / "predictions.jsonl").stat()]
+    }
+
+
 def _monitor(loop):
     """Run the monitor's deployment over the last 90 requests."""
     config = loop.deployment("monitor/every-15-minutes")["parameters"].get("config", {})
@@ -233,21 +248,33 @@ def _wait_for_first_run(loop, deployment):
     raise AssertionError(f"no run of {deployment} was scheduled; see {loop.home.logs / 'prefect.log'}")
 
 
-def _register_copy(loop, name, change, keep_predictions):
-    """Register another version made of version 1's servable, changed, with a manifest that vouches for it."""
+def _register_copy(loop, name, change, answers_of="1"):
+    """Register another version made of version 1's servable, changed, with manifests that vouch for it and for the
+    answers of a version as its own."""
     client = connect(loop.config.registry, loop.home)
-    original, crippled = (client.get_model_version("assistant", number) for number in ("1", "2"))
+    original, answering = (client.get_model_version("assistant", number) for number in ("1", answers_of))
     source = loop.home.store / "servable" / original.tags["servable"]
+    answers = loop.home.store / "predictions" / answering.tags["predictions"] / "predictions.jsonl"
 
-    def write(out):
+    def write_servable(out):
         shutil.copytree(source / "model", out / "model")
+        (out / "model" / "name.txt").write_text(name)
         change(out / "model")
         return {"name": name}
 
-    entry = Store(loop.home.store).produce("servable", {"test": name}, write)
-    tags = dict(original.tags) | {"servable": entry.path.name, "servable_digest": entry.digest, "verdict": "promote"}
-    if not keep_predictions:
-        tags["predictions"] = crippled.tags["predictions"]
+    def write_predictions(out):
+        shutil.copyfile(answers, out / "predictions.jsonl")
+        return {"name": name}
+
+    store = Store(loop.home.store)
+    servable = store.produce("servable", {"test": name}, write_servable)
+    predictions = store.produce("predictions", {"servable": servable.digest, "test": name}, write_predictions)
+    tags = dict(original.tags) | {
+        "servable": servable.path.name,
+        "servable_digest": servable.digest,
+        "predictions": predictions.path.name,
+        "verdict": "promote",
+    }
     return int(client.create_model_version("assistant", original.source, original.run_id, tags=tags).version)
 
 
@@ -273,10 +300,11 @@ def _refused(loop, promoted, version, sentence):
     assert answers, "the client asked"
     assert {answer.get("served_by") for answer in answers} == {answered_by}
     assert loop.ledger()[-1] == ("undone", aliases["champion"], version)
-    index = httpx.post(
-        f"http://127.0.0.1:{loop.settings['serving']['http_port']}/v2/models/assistant-v{version}/ready", timeout=10
-    )
-    assert index.status_code != 200, "what was not rolled out is not left loaded"
+    index = repository_index(running_triton(loop.home))
+    assert index[answered_by]["state"] == "READY"
+    left = index.get(f"assistant-v{version}", {"state": "UNAVAILABLE"})
+    assert left["state"] == "UNAVAILABLE", "what was not rolled out is not left loaded"
+    assert not (loop.home.triton_repository / f"assistant-v{version}").exists()
 
 
 def _artifact(loop, key):

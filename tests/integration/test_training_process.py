@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -12,13 +13,14 @@ import pytest
 from tiny_model import make_tiny_base_model
 
 from tasks.contracts.artifacts import BaseModelRef, DatasetRef
-from tasks.contracts.config import BaseModelSection, TrainingSection
+from tasks.contracts.config import BaseModelSection, RetrainConfig, TrainingSection
 from tasks.contracts.errors import BaseModelError, TrainingError
 from tasks.contracts.home import Home
-from tasks.contracts.jsonl import write_jsonl
+from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import Store
 from tasks.training.adapter import train_adapter, training_steps
 from tasks.training.base_model import prepare_base_model
+from tasks.training.steps import train_adapter as train_step
 
 pytestmark = pytest.mark.integration
 
@@ -128,6 +130,30 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_nothing(place, tmp_
 def test_rows_that_are_all_too_long_are_one_sentence(place):
     with pytest.raises(TrainingError, match=r"training\.max_length_tokens is 16, and none of the 16 rows fits"):
         train(place, FAST.model_copy(update={"max_length_tokens": 16}))
+
+
+def test_rows_that_are_too_long_are_counted_and_warned_of_and_the_progress_counts_the_rest(place, caplog, monkeypatch):
+    base, dataset, store, _ = place
+    rows = list(read_jsonl(dataset.path / "train.jsonl"))
+    for row in rows[:6]:
+        row["messages"][0]["content"] *= 20
+    write_jsonl(dataset.path / "train.jsonl", rows)
+    training = FAST.model_copy(update={"max_length_tokens": 128, "epochs": 2.0})
+    shown, steps = [], []
+
+    @contextmanager
+    def record(title, total, key):
+        yield lambda done, note: shown.append((done, total))
+
+    monkeypatch.setattr("tasks.training.steps.stage_progress", record)
+    config = RetrainConfig(training=training)
+    adapter = train_step.fn(base, dataset, config, Home(store.root.parent), store, steps.append)
+    assert (adapter.train_rows, adapter.rows_too_long) == (10, 6)
+    assert "6 of 16 training rows are longer than training.max_length_tokens (128)" in caplog.text
+    assert shown == [(step, 6) for step in range(1, 7)], "10 rows are 3 batches an epoch, 16 would have been 4"
+    again: list[object] = []
+    assert train_step.fn(base, dataset, config, Home(store.root.parent), store, again.append) == adapter
+    assert again == steps
 
 
 def test_a_killed_training_process_is_explained_and_nothing_is_kept(place):

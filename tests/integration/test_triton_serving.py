@@ -14,7 +14,7 @@ from dataclasses import astuple
 
 import psutil
 import pytest
-from conftest import free_ports, skip_without_triton
+from servers import free_ports, skip_without_triton
 from tiny_model import CHAT_TEMPLATE, CONTEXT_TOKENS, make_tiny_base_model
 
 from tasks.contracts.config import ServingSection
@@ -103,6 +103,7 @@ def complete_servable(model, directory, engine):
     content = {
         "engine": engine,
         "chat_template": CHAT_TEMPLATE,
+        "template_date": "2025-01-01",
         "system_prompt": "",
         "bos_token": "<|im_start|>",
         "eos_token": "<|im_end|>",

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tasks.contracts.errors import StoreError
-from tasks.contracts.store import LookupOnlyStore, NotInStore, Store
+from tasks.contracts.store import LookupOnlyStore, NotInStore, Store, damage_of
 
 
 def write_numbers(directory):
@@ -64,6 +64,31 @@ def test_a_damaged_entry_is_set_aside_and_made_again(store):
     assert (again.path / "numbers.txt").read_text() == "1 2 3\n"
     aside = list((store.root / ".damaged").iterdir())
     assert [(path / "numbers.txt").read_text() for path in aside] == ["1 2 4\n"]
+
+
+@pytest.mark.parametrize("name", ["added.bin", "folder/added.bin", "folder/manifest.json"])
+def test_a_file_that_the_manifest_does_not_list_is_damage(store, name):
+    entry = store.produce("rows", {}, write_numbers)
+    assert damage_of(entry.path) == ""
+    (entry.path / name).parent.mkdir(exist_ok=True)
+    (entry.path / name).write_text("x")
+    assert damage_of(entry.path) == f"{name} is not in its manifest"
+
+
+def test_byte_code_beside_the_sources_is_no_damage(store):
+    entry = store.produce("rows", {}, write_numbers)
+    (entry.path / "__pycache__").mkdir()
+    (entry.path / "__pycache__" / "model.cpython-311.pyc").write_bytes(b"x")
+    assert damage_of(entry.path) == ""
+
+
+def test_a_manifest_that_was_edited_does_not_vouch_for_its_files(store):
+    entry = store.produce("rows", {}, write_numbers)
+    manifest = json.loads((entry.path / "manifest.json").read_text())
+    (entry.path / "numbers.txt").unlink()
+    del manifest["files"]["numbers.txt"]
+    (entry.path / "manifest.json").write_text(json.dumps(manifest))
+    assert damage_of(entry.path) == "its manifest does not have its own digest"
 
 
 def test_the_manifest_names_every_file_with_sha256_and_size(store):

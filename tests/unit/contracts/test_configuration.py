@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.contracts.config import RetrainConfig, load_config, preset_names
+from tasks.contracts.config import RetrainConfig, load_config, monitor_config, preset_names
 from tasks.contracts.errors import ConfigError
 
 
@@ -63,3 +63,57 @@ def test_the_configuration_cannot_be_changed_on_its_way():
     config = load_config("quickstart")
     with pytest.raises(ValueError, match="frozen"):
         config.training.rank = 1
+
+
+def test_relative_paths_count_from_the_file_they_stand_in_or_else_from_the_working_directory(tmp_path, monkeypatch):
+    folder, here = tmp_path / "settings", tmp_path / "here"
+    folder.mkdir(), here.mkdir()
+    monkeypatch.chdir(here)
+    file = folder / "mine.yaml"
+    file.write_text(
+        "base_model: {source: 'dir:base'}\n"
+        "data:\n"
+        "  sources: [{kind: jsonl, path: rows.jsonl}, {kind: docstrings}, {kind: jsonl, path: /elsewhere/rows.jsonl}]\n"
+        "  evaluation_sources: [{kind: jsonl, path: held-out.jsonl}]\n"
+        "monitor: {requests_path: asked.jsonl}\n"
+    )
+    config = load_config("bring-your-own", file)
+    assert config.base_model.source == f"dir:{folder / 'base'}"
+    first, _, last = config.data.sources
+    assert (first.path, last.path) == (str(folder / "rows.jsonl"), "/elsewhere/rows.jsonl")
+    assert config.data.evaluation_sources[0].path == str(folder / "held-out.jsonl")
+    assert config.monitor.requests_path == str(folder / "asked.jsonl")
+    overrides = ("base_model.source=dir:mine", "data.sources=[{kind: jsonl, path: a.jsonl}]")
+    config = load_config(None, file, overrides)
+    assert config.base_model.source == f"dir:{here / 'mine'}"
+    assert config.data.sources[0].path == str(here / "a.jsonl")
+    assert load_config("bring-your-own").data.sources[0].path == str(here / "rows.jsonl")
+
+
+def test_a_path_in_the_home_directory_is_found(monkeypatch):
+    monkeypatch.setenv("HOME", "/somebody")
+    assert load_config(None, None, ("base_model.source=dir:~/base",)).base_model.source == "dir:/somebody/base"
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("data=3", r"data is 3"),
+        ("data.sources=rows.jsonl", r"data\.sources is 'rows\.jsonl'"),
+        ("data.sources=[{kind: jsonl, path: 3}]", r"data\.sources\.0\.jsonl\.path is 3"),
+        ("data.sources=[rows.jsonl]", r"data\.sources\.0 is 'rows\.jsonl'"),
+        ("base_model.source=3", r"base_model\.source is 3"),
+    ],
+)
+def test_a_path_of_the_wrong_shape_is_refused_as_before(override, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        load_config(None, None, (override,))
+
+
+def test_the_monitors_settings_are_a_section_and_reach_its_flow():
+    config = load_config(None, None, ("monitor.alpha=0.05", "registry.experiment=mine", "serving.http_port=9000"))
+    taken = monitor_config(config)
+    assert (taken.alpha, taken.registry.experiment, taken.serving.http_port) == (0.05, "mine", 9000)
+    assert taken.min_auc == RetrainConfig().monitor.min_auc
+    with pytest.raises(ConfigError, match=r"monitor\.alpah is not a config key; did you mean alpha\?"):
+        load_config(None, None, ("monitor.alpah=0.05",))

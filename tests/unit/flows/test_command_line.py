@@ -1,17 +1,24 @@
 """The command line: one sentence for what a user can mend, and documented exit codes."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
+from unittest.mock import patch
+from urllib.request import proxy_bypass
 
 import pytest
 from click.testing import CliRunner
 
-from flows.cli import cli
+from flows.cli import _terminal, cli
 from flows.outcome import Outcome, curl_line, one_line
-from flows.retrain import check_room
+from flows.overview import disagreement
+from flows.retrain import check_room, one_at_a_time
+from flows.terminal import headline
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
@@ -48,8 +55,8 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_pa
     assert not any(tmp_path.iterdir()), "nothing was started or written"
 
 
-def outcome(status, verdict):
-    return Outcome(status, verdict, 1, (), 30, {}, {}, (), None, {}, "", {})
+def outcome(status, verdict, served=None, rolled_back=False):
+    return Outcome(status, verdict, 1, (), 30, {}, {}, (), served, {}, "", {}, rolled_back=rolled_back)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +73,67 @@ def outcome(status, verdict):
 def test_exit_codes_tell_the_verdict_also_of_a_run_that_was_done_before(status, verdict, code):
     assert outcome(status, verdict).exit_code == code
     assert outcome(status, verdict).to_json()["exit_code"] == code
+
+
+@pytest.mark.parametrize("verdict", ["promote", "inconclusive"])
+def test_a_version_that_was_rolled_back_is_done_with_and_says_who_may_promote_it(verdict):
+    back = outcome("unchanged", verdict, rolled_back=True)
+    assert back.exit_code == 0
+    assert headline(back).endswith("rolled back[/] and becomes champion again only by hand: llm-retrain promote 1")
+    assert "rolled back" not in headline(outcome("unchanged", verdict))
+
+
+@pytest.mark.parametrize(
+    ("status", "served", "said"),
+    [
+        ("promoted", {"served": False}, True),
+        ("unchanged", {"served": False}, True),
+        ("promoted", {"served": True}, False),
+        ("rejected", None, False),
+    ],
+)
+def test_the_headline_says_when_the_champion_is_not_being_served(status, served, said):
+    assert ("not being served" in headline(outcome(status, "promote", served))) == said
+
+
+def test_a_routing_that_does_not_follow_the_champion_is_said():
+    serving = RetrainConfig().serving
+    assert disagreement(3, "assistant-v3", serving) == disagreement(None, None, serving) == ""
+    assert "version 3 is champion, and assistant-v2 answers" in disagreement(3, "assistant-v2", serving)
+    assert "version 3 is champion, and nothing answers" in disagreement(3, None, serving)
+    assert (
+        disagreement(None, "assistant-v3", serving) == "assistant-v3 answers for assistant, and no version is champion"
+    )
+
+
+def test_a_proxy_of_the_user_is_gone_round_for_this_machine(home, monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "internal.example")
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    with patch.dict(os.environ), _terminal(home, as_json=True):
+        assert proxy_bypass("127.0.0.1:4200") and proxy_bypass("internal.example")
+        assert not proxy_bypass("elsewhere.example")
+
+
+def test_a_second_retraining_of_a_home_says_so_and_waits(home, caplog):
+    caplog.set_level("INFO", logger="llm_retrain")
+    order = []
+
+    def second():
+        with one_at_a_time(home):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with one_at_a_time(home):
+        thread.start()
+        deadline = time.monotonic() + 10
+        while "retraining is under way" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.02)
+        order.append("first ended")
+    thread.join(10)
+    assert order == ["first ended", "second"]
+    assert "another retraining is under way" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["plain", "it's 'quoted' \"twice\"", "a\nb $HOME `id` \\ !", "心肌梗死"])

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from flows.services.registration import AUTOMATIONS, PREFECT_YAML, QUEUES, WORK_POOL, lay_over
-from tasks.contracts.config import validate_config
+from tasks.contracts.config import MonitorConfig, validate_config
 
 DOCUMENT = yaml.safe_load(PREFECT_YAML.read_text(encoding="utf-8"))
 DEPLOYMENTS = {f"{one['entrypoint'].rpartition('.')[2]}/{one['name']}": one for one in DOCUMENT["deployments"]}
@@ -212,12 +212,36 @@ def test_settings_given_to_up_become_parameters_of_the_flows_that_know_them():
     assert lay_over(monitor, config) == {"config": {"alpha": 0.05, "serving": {"http_port": 9000}}}
 
 
+def test_settings_of_the_monitor_reach_its_deployment_in_the_form_that_its_flow_takes():
+    config = validate_config({"monitor": {"alpha": 0.05}, "registry": {"experiment": "mine"}})
+    deployment = {"entrypoint": "flows.monitor.monitor", "parameters": {"config": {"min_requests": 40}}}
+    laid = lay_over(deployment, config)["config"]
+    assert laid == {"min_requests": 40, "alpha": 0.05, "registry": {"experiment": "mine"}}
+    taken = MonitorConfig.model_validate(laid)
+    assert (taken.alpha, taken.min_requests, taken.registry.experiment) == (0.05, 40, "mine")
+
+
 def test_default_settings_leave_the_parameters_as_they_stand_in_the_file():
     deployment = {"entrypoint": "flows.retrain.retrain", "parameters": {"reason": "nightly"}}
     assert lay_over(deployment, validate_config({})) == {"reason": "nightly"}
 
 
-def test_sources_of_ones_own_reach_the_deployments_whole():
-    config = validate_config({"data": {"sources": [{"kind": "jsonl", "path": "rows.jsonl"}]}})
-    laid = lay_over({"entrypoint": "flows.retrain.retrain", "parameters": {}}, config)
-    assert validate_config(laid["config"]) == config
+def test_paths_of_ones_own_reach_the_deployments_whole_and_absolute(tmp_path, monkeypatch):
+    """A worker runs in a directory of its own, where a relative path leads nowhere."""
+    monkeypatch.chdir(tmp_path)
+
+    def config_with(rows, held_out, model):
+        return validate_config(
+            {
+                "base_model": {"source": f"dir:{model}"},
+                "data": {
+                    "sources": [{"kind": "jsonl", "path": str(rows), "slice": "mine"}, {"kind": "docstrings"}],
+                    "evaluation_sources": [{"kind": "jsonl", "path": str(held_out)}],
+                },
+            }
+        )
+
+    written = config_with("rows.jsonl", tmp_path / "held-out.jsonl", "models/base")
+    laid = lay_over({"entrypoint": "flows.retrain.retrain", "parameters": {}}, written)
+    absolute = config_with(tmp_path / "rows.jsonl", tmp_path / "held-out.jsonl", tmp_path / "models/base")
+    assert validate_config(laid["config"]) == absolute

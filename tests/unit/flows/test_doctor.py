@@ -63,7 +63,7 @@ def test_a_package_of_the_project_that_is_not_installed_is_a_problem(tmp_path, m
     pins = tmp_path / "constraints.txt"
     pins.write_text("")
     monkeypatch.setattr(
-        importlib.metadata, "requires", lambda name: ["click", "No_Such.Package>=2", 'ruff; extra == "dev"']
+        importlib.metadata, "requires", lambda name: ["click", "No_Such.Package>=2", 'no-such-tool; extra == "dev"']
     )
     assert doctor.pins_finding(pins).found == "not installed: no-such-package"
 

@@ -3,11 +3,19 @@
 import socket
 
 import pytest
+from servers import free_ports
 
 from flows.services import down, prefect_api_url, quiet_environment, service_states, up
 from flows.services.environment import MLFLOW_PORT, PREFECT_PORT, port_from_environment, service_environment
 from tasks.contracts.config import RetrainConfig, ServingSection, validate_config
 from tasks.contracts.errors import EnvironmentProblem
+
+
+@pytest.fixture(autouse=True)
+def free_default_ports(monkeypatch):
+    """The default ports may be somebody's on this machine."""
+    for variable, port in zip((PREFECT_PORT, MLFLOW_PORT), free_ports(2), strict=True):
+        monkeypatch.setenv(variable, str(port))
 
 
 @pytest.fixture
@@ -30,7 +38,9 @@ def test_nothing_leaves_the_machine_unasked(home):
 
 def test_local_addresses_go_past_a_proxy_and_the_users_exceptions_stay(home, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "internal.example")
-    assert quiet_environment(home)["NO_PROXY"] == "internal.example,127.0.0.1,localhost"
+    monkeypatch.setenv("no_proxy", "localhost,other.example")
+    quiet = quiet_environment(home)
+    assert quiet["no_proxy"] == quiet["NO_PROXY"] == "localhost,other.example,internal.example,127.0.0.1"
 
 
 def test_prefect_reads_these_names(home, monkeypatch):
@@ -79,7 +89,9 @@ def test_up_names_a_port_in_use_its_option_and_who_has_it_before_it_starts_anyth
 
 
 def test_up_names_a_port_of_triton_in_use_before_it_starts_anything(home, taken):
-    config = validate_config({"serving": {"metrics_port": taken}})
+    http_port, grpc_port = free_ports(2)
+    ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": taken}
+    config = validate_config({"serving": ports})
     with pytest.raises(EnvironmentProblem, match=rf"port {taken} \(serving.metrics_port\) is in use"):
         up(home, config)
     assert not home.logs.exists()
@@ -109,7 +121,9 @@ def test_states_are_shown_as_they_are_even_with_brackets():
     assert "[was] not running" in shown and "triton" in shown
 
 
-def test_default_ports_do_not_collide():
+def test_default_ports_do_not_collide(monkeypatch):
+    monkeypatch.delenv(PREFECT_PORT)
+    monkeypatch.delenv(MLFLOW_PORT)
     serving = ServingSection()
     ports = [port_from_environment(PREFECT_PORT), port_from_environment(MLFLOW_PORT)]
     assert len({*ports, serving.http_port, serving.grpc_port, serving.metrics_port}) == 5

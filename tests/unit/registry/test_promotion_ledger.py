@@ -1,9 +1,26 @@
 """The ledger: one line a move, and what it says about the champions there were."""
 
+import logging
+import resource
 import threading
 
+import pytest
+
+from tasks.contracts.errors import StoreError
 from tasks.contracts.home import Home
-from tasks.registry.ledger import append_to_ledger, champions_in_order, read_ledger
+from tasks.registry.ledger import (
+    append_to_ledger,
+    champion_before,
+    champions_in_order,
+    read_ledger,
+    rolled_back_versions,
+    unfinished_move,
+)
+
+
+def record_moves(home, *moves):
+    for event, before, after in moves:
+        append_to_ledger(home, event, "assistant", before, after, "test")
 
 
 def test_every_move_is_a_line_that_says_who_when_why_from_to_and_evidence(tmp_path):
@@ -60,3 +77,75 @@ def test_champions_come_in_order_and_undone_moves_do_not_count(tmp_path):
 
 def test_a_model_without_moves_has_no_champions(tmp_path):
     assert champions_in_order(Home(tmp_path), "assistant") == []
+
+
+def test_a_rollback_returns_to_the_latest_time_that_a_version_was_champion(tmp_path):
+    home = Home(tmp_path)
+    record_moves(home, ("promoted", None, 1), ("promoted", 1, 2), ("promoted", 2, 1), ("promoted", 1, 3))
+    assert champion_before(home, "assistant", 3) == 1
+    record_moves(home, ("rolled back", 3, 1))
+    assert champions_in_order(home, "assistant") == [1, 2, 1]
+    assert champion_before(home, "assistant", 1) == 2
+    assert champion_before(home, "assistant", 2) == 1
+    assert champion_before(home, "assistant", 7) is None
+
+
+def test_the_first_champion_has_none_before_it(tmp_path):
+    record_moves(Home(tmp_path), ("promoted", None, 1))
+    assert champion_before(Home(tmp_path), "assistant", 1) is None
+
+
+def test_a_version_counts_as_rolled_back_until_it_is_promoted_again(tmp_path):
+    home = Home(tmp_path)
+    record_moves(home, ("promoted", None, 1), ("promoted", 1, 2), ("rolled back", 2, 1))
+    assert rolled_back_versions(home, "assistant") == {2}
+    record_moves(home, ("started", 1, 2), ("undone", 1, 2))
+    assert rolled_back_versions(home, "assistant") == {2}, "a promotion that was undone is none"
+    record_moves(home, ("promoted", 1, 2))
+    assert rolled_back_versions(home, "assistant") == set()
+
+
+@pytest.mark.parametrize("end", ["promoted", "rolled back", "undone", "undo failed", "reconciled"])
+def test_a_move_without_an_end_is_found(tmp_path, end):
+    home = Home(tmp_path)
+    assert unfinished_move(home, "assistant") is None
+    record_moves(home, ("started", 1, 2), ("loaded", 1, 2))
+    assert unfinished_move(home, "assistant")["to"] == 2
+    record_moves(home, (end, 1, 2))
+    assert unfinished_move(home, "assistant") is None
+    record_moves(home, ("loaded", 1, 1))
+    assert unfinished_move(home, "assistant") is None, "what ended has ended"
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\r\n"])
+def test_a_reason_with_line_separators_of_other_alphabets_stays_one_line(tmp_path, separator):
+    home, why = Home(tmp_path), f"one{separator}two"
+    append_to_ledger(home, "promoted", "assistant", None, 1, why)
+    append_to_ledger(home, "promoted", "assistant", 1, 2, "next")
+    assert [record["why"] for record in read_ledger(home)] == [why, "next"]
+
+
+def test_a_torn_line_is_reported_and_the_next_one_stands_on_a_line_of_its_own(tmp_path, caplog):
+    home = Home(tmp_path)
+    record_moves(home, ("promoted", None, 1))
+    with home.ledger.open("ab") as file:
+        file.write('{"event":"promoted","evidence":"é'.encode()[:-1])  # as a power cut leaves it
+    record_moves(home, ("promoted", 1, 2))
+    with caplog.at_level(logging.WARNING):
+        assert champions_in_order(home, "assistant") == [1, 2]
+    assert "Line 2 of the ledger" in caplog.text
+
+
+def test_a_line_that_does_not_fit_leaves_nothing_and_says_so(tmp_path):
+    """The first write is cut short by a file size limit, the second refused: what a full disk does."""
+    home = Home(tmp_path)
+    record_moves(home, ("promoted", None, 1))
+    before = home.ledger.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        with pytest.raises(StoreError, match=r"the ledger .* cannot be written \(File too large\)"):
+            record_moves(home, ("promoted", 1, 2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert home.ledger.read_bytes() == before

@@ -66,6 +66,7 @@ def prompt_format(tmp_path, tokenizer):
         tokenizer.save_pretrained(version)
         content = {
             "chat_template": chat_template,
+            "template_date": "2024-02-29",
             "system_prompt": "",
             "bos_token": tokenizer.bos_token,
             "eos_token": tokenizer.eos_token,
@@ -148,6 +149,12 @@ def test_truncation_padding_and_added_tokens_of_the_tokenizer_file_do_not_touch_
     form = prompt_format(tokenizer=tokenizer)
 
     assert form.encode(CONVERSATIONS["one turn"])[0] == expected
+
+
+def test_a_template_that_writes_the_date_writes_the_servables_own(prompt_format):
+    dated = "Today is {{ strftime_now('%d %b %Y %H:%M') }}. {{ messages[0].content }}"
+
+    assert prompt_format(dated).render(CONVERSATIONS["one turn"]).startswith("Today is 29 Feb 2024 00:00. What")
 
 
 def test_a_template_cannot_reach_out_of_the_sandbox(prompt_format):

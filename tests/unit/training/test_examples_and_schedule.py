@@ -7,6 +7,7 @@ from tiny_model import make_tiny_base_model
 from transformers import AutoTokenizer
 
 from tasks.contracts.config import TrainingSection
+from tasks.contracts.engine import TEMPLATE_DATE, load_chat_template
 from tasks.training.examples import Example, batches_by_length, encode_row
 from tasks.training.process import plan_steps
 from tasks.training.schedule import learning_rate_at
@@ -19,8 +20,12 @@ def tokenizer(tmp_path_factory):
     return AutoTokenizer.from_pretrained(make_tiny_base_model(tmp_path_factory.mktemp("tiny")))
 
 
+def template_of(tokenizer, source=None):
+    return load_chat_template(source or tokenizer.chat_template, tokenizer.bos_token, tokenizer.eos_token)
+
+
 def test_the_prompt_is_what_the_server_sees_and_the_answer_ends_the_turn(tokenizer):
-    example = encode_row(ROW, tokenizer, "")
+    example = encode_row(ROW, tokenizer, template_of(tokenizer), "")
     served = tokenizer.apply_chat_template(ROW["messages"][:-1], add_generation_prompt=True, tokenize=False)
     assert tokenizer.decode(example.prompt_ids) == served
     assert tokenizer.decode(example.answer_ids).endswith(tokenizer.eos_token)
@@ -28,10 +33,23 @@ def test_the_prompt_is_what_the_server_sees_and_the_answer_ends_the_turn(tokeniz
 
 
 def test_a_system_prompt_is_put_before_conversations_without_one(tokenizer):
-    example = encode_row(ROW, tokenizer, "Be brief.")
+    template = template_of(tokenizer)
+    example = encode_row(ROW, tokenizer, template, "Be brief.")
     assert "Be brief." in tokenizer.decode(example.prompt_ids)
     own = {"messages": [{"role": "system", "content": "Be long."}, *ROW["messages"]]}
-    assert "Be brief." not in tokenizer.decode(encode_row(own, tokenizer, "Be brief.").prompt_ids)
+    assert "Be brief." not in tokenizer.decode(encode_row(own, tokenizer, template, "Be brief.").prompt_ids)
+
+
+def test_a_template_that_writes_the_date_teaches_the_day_that_servables_keep(tokenizer):
+    dated = "{{ strftime_now('%Y-%m-%d') }}\n" + tokenizer.chat_template
+    example = encode_row(ROW, tokenizer, template_of(tokenizer, dated), "")
+    assert tokenizer.decode(example.prompt_ids).startswith(TEMPLATE_DATE)
+    assert tokenizer.decode(example.answer_ids) == "Return the sum." + tokenizer.eos_token
+
+
+def test_a_rendered_conversation_with_its_answer_is_that_of_transformers(tokenizer):
+    whole = template_of(tokenizer).render(ROW["messages"], add_generation_prompt=False)
+    assert whole == tokenizer.apply_chat_template(ROW["messages"], tokenize=False)
 
 
 def test_batches_hold_every_row_once_and_similar_lengths_together():

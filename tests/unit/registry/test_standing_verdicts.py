@@ -1,0 +1,109 @@
+"""Which versions stand, in a real MLflow on sqlite: judged, rolled back, and what others registered."""
+
+import logging
+
+import pytest
+
+from tasks.contracts.config import RegistrySection
+from tasks.contracts.errors import RegistryError
+from tasks.contracts.home import Home
+from tasks.registry.aliases import aliases_after, read_aliases, write_aliases
+from tasks.registry.connection import connect
+from tasks.registry.ledger import append_to_ledger
+from tasks.registry.versions import find_judged, find_rolled_back, find_version, list_versions
+
+REGISTRY = RegistrySection()
+NOBODY = "0" * 64
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """MLflow needs seconds to make its tables, so once."""
+    home = Home(tmp_path_factory.mktemp("registry"))
+    return connect(REGISTRY, home), home
+
+
+@pytest.fixture
+def registry(database):
+    """An empty registered model and an empty ledger."""
+    client, home = database
+    home.ledger.unlink(missing_ok=True)
+    client.create_registered_model("assistant")
+    yield client, home
+    client.delete_registered_model("assistant")
+
+
+def register(client, verdict, model, champion_before="none", **other):
+    tags = dict.fromkeys(("servable", "dataset", "predictions", "report"), NOBODY) | {
+        "verdict": verdict,
+        "baseline": "base",
+        "engine": "onnx",
+        "champion_before": champion_before,
+        "servable_digest": model,
+        "dataset_digest": "rows",
+        "eval_digest": "held out",
+        "gate_digest": "gate",
+        **other,
+    }
+    return int(client.create_model_version("assistant", "file:///nowhere", tags=tags).version)
+
+
+def judged(home, servable, eval_digest="held out", gate="gate"):
+    found = find_judged(REGISTRY, servable, eval_digest, gate, home)
+    return found and found.version
+
+
+def test_a_version_that_was_rolled_back_stands_until_a_person_promotes_it_again(registry):
+    client, home = registry
+    one = register(client, "promote", "first")
+    two = register(client, "promote", "second", champion_before=str(one))
+    write_aliases(REGISTRY, home, {"champion": one})
+    assert judged(home, "second") is None, "judged, and not rolled out yet"
+    append_to_ledger(home, "promoted", "assistant", one, two, "nightly")
+    append_to_ledger(home, "rolled back", "assistant", two, one, "it was rude")
+    assert judged(home, "second") == two
+    assert judged(home, "second", eval_digest="other rows") == two, "a person judged the model, not the rows"
+    assert judged(home, "first") == one
+    assert find_rolled_back(REGISTRY, "first", home) is None
+    append_to_ledger(home, "promoted", "assistant", one, two, "a person")
+    assert judged(home, "second") is None
+
+
+def test_a_champion_with_the_same_servable_as_a_rolled_back_version_is_judged_as_any_other(registry):
+    client, home = registry
+    one = register(client, "promote", "first")
+    two = register(client, "promote", "first", eval_digest="other rows")
+    append_to_ledger(home, "rolled back", "assistant", one, two, "test")
+    write_aliases(REGISTRY, home, {"champion": two})
+    assert judged(home, "first", eval_digest="newest rows") is None
+
+
+def test_what_others_registered_is_left_out_with_a_warning(registry, caplog):
+    client, home = registry
+    ours = register(client, "reject", "first")
+    client.create_model_version("assistant", "file:///by-hand")
+    register(client, "reject", "first", servable="../../../etc")
+    with caplog.at_level(logging.WARNING):
+        assert [version.version for version in list_versions(REGISTRY, home)] == [ours]
+    assert "version 2 of 'assistant' was not registered by llm-retrain (no tag 'servable')" in caplog.text
+    assert "servable='../../../etc'; expected 64 hex digits" in caplog.text
+    with pytest.raises(RegistryError, match="was not registered by llm-retrain"):
+        find_version(REGISTRY, 2, home)
+
+
+def test_aliases_are_written_together_and_can_be_put_back(registry):
+    client, home = registry
+    one, two, three = (register(client, "promote", name) for name in ("first", "second", "third"))
+    before = {"champion": two, "previous": one, "challenger": three}
+    write_aliases(REGISTRY, home, before)
+    after = aliases_after(before, three, two)
+    assert after == {"champion": three, "previous": two}, "the challenger is champion"
+    write_aliases(REGISTRY, home, after)
+    assert read_aliases(REGISTRY, home) == after
+    write_aliases(REGISTRY, home, before)
+    assert read_aliases(REGISTRY, home) == before
+    assert aliases_after(before, one, None) == {"champion": one, "challenger": three}
+
+
+def test_a_model_that_was_never_registered_has_no_aliases(database):
+    assert read_aliases(RegistrySection(model_name="nobody"), database[1]) == {}

@@ -1,0 +1,87 @@
+"""Base models that cannot go through the line are refused in one sentence, before anything is trained on them."""
+
+import json
+
+import pytest
+from tiny_model import make_tiny_base_model
+
+from tasks.contracts.config import BaseModelSection
+from tasks.contracts.errors import BaseModelError
+from tasks.contracts.home import Home
+from tasks.contracts.store import Store
+from tasks.training.base_model import prepare_base_model
+
+
+@pytest.fixture
+def model(tmp_path):
+    return make_tiny_base_model(tmp_path / "model")
+
+
+def edit(path, **changes):
+    """Change keys of a JSON file; None takes a key out."""
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def refusal(source, tmp_path):
+    """Return the sentence a source is refused with, having seen that nothing of it is kept."""
+    store = Store(tmp_path / "store")
+    with pytest.raises(BaseModelError) as raised:
+        prepare_base_model(BaseModelSection(source=source), Home(tmp_path / "home"), store)
+    sentence = str(raised.value)
+    assert sentence.startswith(f"base_model.source is '{source}'")
+    assert "\n" not in sentence
+    assert list(store.entries("base")) == []
+    return sentence
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_remote_code_is_refused_even_for_a_model_type_that_transformers_does_not_know(model, tmp_path, name):
+    edit(model / "config.json", model_type="their_own_type")
+    edit(model / name, auto_map={"AutoConfig": "configuration.Theirs", "AutoTokenizer": ["tokenization.Theirs", None]})
+    assert f"asks for remote code (auto_map in {name})" in refusal(f"dir:{model}", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "tokenizer.json"])
+def test_a_missing_file_is_named(model, tmp_path, name):
+    (model / name).unlink()
+    assert f"has no {name}" in refusal(f"dir:{model}", tmp_path)
+
+
+@pytest.mark.parametrize(("text", "says"), [("{", "is not JSON"), ("[]", "is not a JSON object")])
+def test_a_broken_configuration_is_named(model, tmp_path, text, says):
+    (model / "config.json").write_text(text)
+    assert f"whose config.json {says}" in refusal(f"dir:{model}", tmp_path)
+
+
+def test_what_transformers_cannot_load_is_one_sentence(model, tmp_path):
+    edit(model / "config.json", model_type="their_own_type")
+    assert "transformers' AutoConfig cannot load" in refusal(f"dir:{model}", tmp_path)
+
+
+def test_a_broken_tokenizer_is_one_sentence(model, tmp_path):
+    (model / "tokenizer.json").write_text("{}")
+    assert "transformers' AutoTokenizer cannot load" in refusal(f"dir:{model}", tmp_path)
+
+
+def test_a_model_that_does_not_write_from_left_to_right_is_refused(model, tmp_path):
+    edit(model / "config.json", model_type="t5")
+    assert "whose model_type 't5' is no causal language model" in refusal(f"dir:{model}", tmp_path)
+
+
+def test_a_model_without_a_context_length_is_refused(model, tmp_path):
+    edit(model / "config.json", max_position_embeddings=0)
+    assert "max_position_embeddings 0; expected a positive number" in refusal(f"dir:{model}", tmp_path)
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(model, tmp_path):
+    edit(model / "tokenizer_config.json", eos_token=None)
+    assert "has no eos_token" in refusal(f"dir:{model}", tmp_path)
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "0123abc", "0" * 39, "0" * 40 + "\n"])
+def test_a_hub_model_needs_a_commit_because_a_branch_moves(tmp_path, revision):
+    with pytest.raises(BaseModelError, match=r"40 hexadecimal digits of a commit"):
+        prepare_base_model(
+            BaseModelSection(source=f"hub:org/name@{revision}"), Home(tmp_path / "home"), Store(tmp_path / "store")
+        )
