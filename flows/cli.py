@@ -190,7 +190,7 @@ def doctor(preset: str | None, file: Path | None, overrides: tuple[str, ...], as
     with _terminal(home, as_json) as console:
         from flows.doctor import examine, render_findings
 
-        findings = examine(home, config.serving)
+        findings = examine(home, config.serving, config.base_model)
         if as_json:
             click.echo(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
         else:

@@ -6,6 +6,7 @@ from typing import Any, cast
 from prefect import flow
 from prefect.states import Completed
 
+from flows.log_lines import record_log_lines
 from tasks.contracts.config import MonitorConfig
 from tasks.contracts.home import Home
 from tasks.monitoring.steps import detect_drift_task, emit_drift_event, read_requests
@@ -26,6 +27,7 @@ def monitor(config: MonitorConfig = _DEFAULTS) -> dict[str, Any]:
     Returns:
         The verdict; the run's final state is named "Drift", "No drift" or "No champion".
     """
+    record_log_lines()
     home = Home.from_environment()
     champion = find_version_by_alias(config.registry, "champion", home)
     if champion is None:

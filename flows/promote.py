@@ -3,6 +3,7 @@
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.log_lines import record_log_lines
 from flows.rollout import roll_out, settle, switch_champion
 from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
 from tasks.contracts.config import RetrainConfig
@@ -19,6 +20,7 @@ def promote(version: int, reason: str, config: RetrainConfig = RetrainConfig()) 
         RegistryError: there is no such version, or the gate rejected it.
         RolloutError: it did not serve as evaluated; nothing has changed.
     """
+    record_log_lines()
     home = Home.from_environment()
     target = find_version(config.registry, version, home)
     if target.verdict == "reject":
@@ -38,6 +40,7 @@ def rollback(reason: str = "rolled back by hand", config: RetrainConfig = Retrai
         RegistryError: there is no champion before.
         RolloutError: it did not serve as evaluated, or another champion came in between; nothing has changed.
     """
+    record_log_lines()
     home = Home.from_environment()
     aliases = settle(config, home)
     if "champion" not in aliases or "previous" not in aliases:

@@ -12,6 +12,7 @@ from prefect.states import Completed
 
 from flows.finished import find_finished
 from flows.locks import waiting_lock
+from flows.log_lines import record_log_lines
 from flows.outcome import Outcome, outcome_of
 from flows.rollout import roll_out
 from tasks.contracts.artifacts import DatasetRef, RegisteredVersion, ServableModel
@@ -42,6 +43,7 @@ def retrain(config: RetrainConfig = RetrainConfig(), reason: str = "started by h
     Returns:
         An `Outcome`, in a state named Promoted, Rejected, Inconclusive or Unchanged.
     """
+    record_log_lines()
     home = Home.from_environment()
     with one_at_a_time(home):
         check_room(home)

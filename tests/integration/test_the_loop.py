@@ -165,6 +165,12 @@ def test_one_command_goes_back(loop, promoted):
     assert "has no champion before the present one" in refused.stderr
 
 
+def test_what_was_rolled_back_is_not_promoted_again_by_the_next_run(loop, promoted):
+    again = loop.json("run", "--set", "training.seed=99", "--reason", "nightly")
+    assert (again["status"], again["version"], again["rolled_back"]) == ("unchanged", 3, True)
+    assert loop.aliases()["champion"] == 1
+
+
 def test_requests_of_the_same_kind_start_nothing(loop, promoted):
     for prompt in prompts_from(loop.stdlib / "asyncio", 60, skip=50) + prompts_from(
         loop.stdlib / "unittest", 36, skip=30
