@@ -4,11 +4,12 @@ VENV := .venv
 SERVING := .venv-serving
 export LLM_RETRAIN_SERVING_ENV ?= $(CURDIR)/$(SERVING)
 
-.PHONY: help quickstart test check unit bench-engines format install serving serving-transformers lock clean
+.PHONY: help quickstart test test-gpu check unit bench-engines format install serving serving-transformers lock clean
 
 help:
 	@echo "make quickstart   install, then fine-tune, score, gate, register and serve a real model"
 	@echo "make test         install, then run every test that runs without a GPU"
+	@echo "make test-gpu     the tests that need a CUDA device"
 	@echo "make check        ruff, mypy, unit tests"
 	@echo "make bench-engines   serving engines side by side, after the quickstart"
 	@echo "make clean        delete the environments (the state in .llm-retrain stays)"
@@ -18,6 +19,10 @@ quickstart: install serving
 
 test: $(VENV)/.installed-dev serving serving-transformers
 	LLM_RETRAIN_REQUIRE_TRITON=1 $(VENV)/bin/python -m pytest -m "not gpu" --durations=15
+
+# Not yet run by us: it needs a CUDA device.
+test-gpu: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pytest -m gpu
 
 check: $(VENV)/.installed-dev serving
 	$(VENV)/bin/ruff format --check .

@@ -96,6 +96,8 @@ def load_with_adapter(base: Path, training: TrainingSection, device: "torch.devi
     from transformers import AutoModelForCausalLM
 
     quantization = _nf4(dtype) if training.quantization == "nf4" else {}
+    if quantization and device.type == "cuda":
+        quantization["device_map"] = {"": str(device)}  # 4-bit weights are packed on the device they are loaded to
     model = AutoModelForCausalLM.from_pretrained(
         base, dtype=dtype, trust_remote_code=False, use_safetensors=True, **quantization
     )

@@ -231,3 +231,19 @@ def test_paths_in_the_adapter_do_not_name_this_machine(place):
     assert str(Path.home()) not in text
     assert str(place[0].path) not in text
     assert '"base_model_name_or_path": "dir:tiny"' in text
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_the_gpu_that_is_there_trains_in_bf16(place, quantization):
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    events = []
+    changes = {"device": "auto", "precision": "bf16", "quantization": quantization, "epochs": 15.0}
+    train(place, FAST.model_copy(update=changes), events.append)
+    start = next(event for event in events if event["event"] == "start")
+    losses = [event["loss"] for event in events if event["event"] == "step"]
+    assert (start["device"], start["precision"]) == ("cuda", "bfloat16")
+    assert losses[-1] < 0.5 * losses[0]
