@@ -1,6 +1,7 @@
 """ONNX Runtime GenAI: greedy decoding of the model in `genai/`."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ class Engine:
 
         Args:
             directory: holds servable.json, tokenizer.json and genai/.
-            threads: threads of one operator; 0 leaves the choice to ONNX Runtime.
+            threads: threads of one operator; 0 takes every processor that this process may use.
         """
         self._format = PromptFormat(directory)
         config = og.Config(str(directory / "genai"))
         # The runtime ends a sequence by itself at its own end tokens; they must be the ones the servable declares.
         settings: dict[str, Any] = {"eos_token_id": sorted(self._format.stop_token_ids)}
-        if threads:
-            settings["decoder"] = {"session_options": {"intra_op_num_threads": threads}}
+        # The runtime's own choice counts physical cores and took one of two here.
+        threads = threads or len(os.sched_getaffinity(0))
+        settings["decoder"] = {"session_options": {"intra_op_num_threads": threads}}
         config.overlay(json.dumps({"model": settings}))
         self._model = og.Model(config)
 
