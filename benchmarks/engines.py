@@ -17,7 +17,7 @@ from tasks.data.ingest import ingest
 from tasks.data.split import build_dataset
 from tasks.evaluation.metrics.rouge import Rouge
 from tasks.serving.build import build_servable
-from tasks.training.adapter import train_adapter
+from tasks.training.adapter import TrainingJob, train_adapter
 from tasks.training.base_model import prepare_base_model
 
 ENGINES = {
@@ -37,7 +37,7 @@ def main() -> None:
     store, log_path = Store(home.store), home.logs / "benchmark.log"
     base = prepare_base_model(config.base_model, home, store)
     dataset = build_dataset(ingest(config.data, store, config.data.sources), None, config.data, store)
-    adapter = train_adapter(base, dataset, config.training, "", store, log_path)
+    adapter = train_adapter(TrainingJob(base, dataset, config.training), store, log_path)
     rows = list(read_jsonl(dataset.path / "eval.jsonl"))[:rows_wanted]
     references = [row["messages"][-1]["content"] for row in rows]
     prompts = [row["messages"][:-1] for row in rows]

@@ -18,7 +18,7 @@ from flows.services.daemon import running_daemon
 from flows.services.environment import MLFLOW_PORT, PREFECT_PORT, port_from_environment
 from tasks.contracts.config import BaseModelSection, ServingSection
 from tasks.contracts.errors import EnvironmentProblem
-from tasks.contracts.home import PROJECT_ROOT, Home
+from tasks.contracts.home import PROJECT_ROOT, RUN_BYTES, Home
 from tasks.serving.ports import refuse_port_in_use
 from tasks.serving.server_record import read_record
 from tasks.serving.tritonserver import why_triton_cannot_run
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 Verdict = Literal["ok", "warning", "problem"]
 _COLOURS: dict[Verdict, str] = {"ok": "green", "warning": "yellow", "problem": "red"}
 
-RUN_BYTES = 3_000_000_000
-"""What the retrain flow wants free before it starts (`flows.retrain.MIN_FREE_BYTES`, too heavy to import here)."""
 _QUICKSTART_BYTES = 6_500_000_000
 """Measured: the quickstart and all services together reach 6.2 GB, of which the training process has 4.8."""
 _LORA_BYTES_PER_PARAMETER = 4.7

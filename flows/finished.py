@@ -29,7 +29,7 @@ def find_finished(config: RetrainConfig, home: Home) -> Outcome | None:
     from tasks.data.split import build_dataset
     from tasks.registry.versions import find_judged, gate_digest
     from tasks.serving.build import build_servable
-    from tasks.training.adapter import train_adapter
+    from tasks.training.adapter import TrainingJob, train_adapter
     from tasks.training.base_model import prepare_base_model
 
     store = LookupOnlyStore(home.store)
@@ -40,7 +40,8 @@ def find_finished(config: RetrainConfig, home: Home) -> Outcome | None:
         held_out = config.data.evaluation_sources
         evaluation_rows = ingest(config.data, store, held_out) if held_out else None
         dataset = build_dataset(rows, evaluation_rows, config.data, store)
-        adapter = train_adapter(base, dataset, config.training, config.serving.system_prompt, store, log_path)
+        job = TrainingJob(base, dataset, config.training, config.serving.system_prompt)
+        adapter = train_adapter(job, store, log_path)
         servable = build_servable(base, adapter, config.serving, store, log_path)
     except NotInStore:
         return None

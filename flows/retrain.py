@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow
@@ -18,12 +19,12 @@ from flows.rollout import roll_out
 from tasks.contracts.artifacts import DatasetRef, RegisteredVersion, ServableModel
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import DataError, EnvironmentProblem
-from tasks.contracts.home import Home
+from tasks.contracts.home import RUN_BYTES, Home
 from tasks.contracts.store import Store
 from tasks.data.steps import build_dataset_task, ingest_rows
 from tasks.evaluation.steps import build_report, decide, generate_predictions
 from tasks.registry.tracking import tracked_run
-from tasks.registry.versions import Candidate, find_version_by_alias, register_version
+from tasks.registry.versions import Candidate, find_rolled_back, find_version_by_alias, register_version
 from tasks.serving.steps import build_servable, prepare_server
 from tasks.training.steps import prepare_base_model, train_adapter
 
@@ -31,9 +32,6 @@ log = logging.getLogger("llm_retrain.retrain")
 
 LOCK_TIMEOUT_SECONDS = 24 * 3600.0
 """Training on rows of one's own takes hours; the nightly run of tomorrow has its own turn."""
-
-MIN_FREE_BYTES = 3_000_000_000
-"""A run of the quickstart writes 2.3 GB: base, merged weights, two servables, and one copy in the repository."""
 
 
 @flow(name="retrain", validate_parameters=True)
@@ -81,15 +79,18 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str) -> Outcome:
         run.log_decision(decision)
         made_of = Candidate(base, dataset, adapter, candidate, answers["candidate"], report, decision)
         version = register_version(made_of, config, run, champion, home)
+        is_better = decision.verdict == "promote"
+        overruled = is_better and find_rolled_back(config.registry, candidate.digest, home) is not None
         against = champion.version if champion else None
-        served = roll_out(version, config, home, reason, against) if decision.verdict == "promote" else None
+        served = roll_out(version, config, home, reason, against) if is_better and not overruled else None
         places = {
             "mlflow_run": run.run_id,
             "mlflow_experiment": run.experiment,
             "prefect_flow_run": str(flow_run.id),
             "report": str(report.path / "report.md"),
         }
-        return outcome_of(report, decision, version, served, config, places)
+        outcome = outcome_of(report, decision, version, served, config, places)
+        return replace(outcome, status="unchanged", rolled_back=True) if overruled else outcome
 
 
 def record_unchanged(finished: Outcome, config: RetrainConfig, home: Home, reason: str) -> None:
@@ -147,9 +148,9 @@ def check_room(home: Home, free_bytes: Callable[[], int] | None = None) -> None:
     """
     home.root.mkdir(parents=True, exist_ok=True)
     free = free_bytes() if free_bytes else shutil.disk_usage(home.root).free
-    if free < MIN_FREE_BYTES:
+    if free < RUN_BYTES:
         raise EnvironmentProblem(
-            f"{home.root} has {free / 1e9:.1f} GB free and a run needs about {MIN_FREE_BYTES / 1e9:.0f} GB; "
+            f"{home.root} has {free / 1e9:.1f} GB free and a run needs about {RUN_BYTES / 1e9:.0f} GB; "
             "free space or point LLM_RETRAIN_HOME elsewhere"
         )
 

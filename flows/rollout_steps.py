@@ -12,6 +12,7 @@ from tasks.serving import rollout
 from tasks.serving.repository import remove
 from tasks.serving.routing import read_routing, write_routing
 from tasks.serving.triton_client import TritonAddress, is_model_ready
+from tasks.serving.tritonserver import why_triton_cannot_run
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def serve(move: Move, address: TritonAddress | None, undo: UndoSteps) -> ServedV
     if address is None:
         rollout.check_golden_prompts(prompts, name, rollout.ask_in_process(directory))
         _route(move, undo)
-        note = f"{len(prompts)} golden prompts answered as evaluated, in-process; not being served: no Triton here"
+        missing = why_triton_cannot_run()
+        note = f"{len(prompts)} golden prompts answered as evaluated, in-process; not being served: {missing}"
         return ServedVersion(move.target.version, name, served=False, note=note)
     if not is_model_ready(address, name):
         undo.add(f"unloading {name}", lambda: rollout.unload_version(address, name, serving))

@@ -181,22 +181,6 @@ def _command(home: Home, name: str, port: int | None) -> list[str]:
     return [*python, "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *options]
 
 
-def _ensure_triton(home: Home, serving: ServingSection, undo: ExitStack) -> ServiceState:
-    reason = why_triton_cannot_run()
-    if reason is not None:
-        log.warning("Triton is not started: %s", reason)
-        return ServiceState("triton", "unavailable", note=reason)
-    was_running = running_triton(home) is not None
-    if not was_running:
-        log.info("Starting triton")
-        undo.callback(stop_tritonserver, home)
-    ensure_triton(home, serving)
-    state = _triton_state(home)
-    return ServiceState(
-        "triton", state.state, state.address, state.pid, "already running" if was_running else "started", state.log
-    )
-
-
 def _triton_state(home: Home) -> ServiceState:
     record = read_record(home)
     if record is None:

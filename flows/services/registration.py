@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from flows.services.prefect_api import PrefectApi
-from tasks.contracts.config import MonitorConfig, RetrainConfig
+from tasks.contracts.config import MonitorConfig, RetrainConfig, with_absolute_paths
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import PROJECT_ROOT, Home
 
@@ -94,19 +94,10 @@ def settings_of(config: RetrainConfig) -> dict[str, dict[str, Any]]:
 
     Relative paths become absolute: they count from where `up` is said, and a worker runs elsewhere.
     """
-    chosen, default = config.model_dump(mode="json"), RetrainConfig().model_dump(mode="json")
-    for source in (*chosen["data"]["sources"], *chosen["data"]["evaluation_sources"]):
-        if "path" in source:
-            source["path"] = _absolute(source["path"])
-    kind, _, rest = chosen["base_model"]["source"].partition(":")
-    if kind == "dir":
-        chosen["base_model"]["source"] = f"dir:{_absolute(rest)}"
+    chosen = with_absolute_paths(config.model_dump(mode="json"), Path.cwd())
+    default = RetrainConfig().model_dump(mode="json")
     changed = {
         section: {key: value for key, value in values.items() if value != default[section][key]}
         for section, values in chosen.items()
     }
     return {section: values for section, values in changed.items() if values}
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())

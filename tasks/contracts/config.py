@@ -226,11 +226,11 @@ def load_config(preset: str | None = None, file: Path | None = None, overrides: 
     if preset is not None:
         if preset not in preset_names():
             raise ConfigError(f"--preset is {preset!r}; expected one of {', '.join(preset_names())}")
-        merged = _with_absolute_paths(_read_yaml(PRESETS / f"{preset}.yaml"), Path.cwd())
+        merged = with_absolute_paths(_read_yaml(PRESETS / f"{preset}.yaml"), Path.cwd())
     if file is not None:
-        merged = _merge(merged, _with_absolute_paths(_read_yaml(file), file.absolute().parent))
+        merged = _merge(merged, with_absolute_paths(_read_yaml(file), file.absolute().parent))
     for override in overrides:
-        merged = _merge(merged, _with_absolute_paths(_parse_override(override), Path.cwd()))
+        merged = _merge(merged, with_absolute_paths(_parse_override(override), Path.cwd()))
     return validate_config(merged)
 
 
@@ -274,7 +274,7 @@ def _parse_override(override: str) -> dict[str, Any]:
     return result
 
 
-def _with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+def with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return `values` with paths that do not depend on a working directory; what has no known shape stays as it is."""
 
     def absolute(text: str) -> str:

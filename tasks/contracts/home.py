@@ -8,6 +8,8 @@ from pathlib import Path
 from tasks.contracts.errors import ConfigError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
+RUN_BYTES = 3_000_000_000
+"""Free space that a run needs: the quickstart writes 2.3 GB (base, merged weights, two servables, a published copy)."""
 _SAFE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 

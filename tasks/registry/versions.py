@@ -72,6 +72,7 @@ def register_version(
     "promote" or "inconclusive" gets the alias `challenger`.
     """
     import mlflow
+    from mlflow.entities import LoggedModelOutput
 
     client, name = run.client, config.registry.model_name
     tags = _tags(candidate, config, champion)
@@ -86,6 +87,7 @@ def register_version(
         _assemble(Path(folder), candidate, config)
         client.log_model_artifacts(logged.model_id, folder)
     client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
     # register_model also leaves the tag by which MLflow's pages lead from the logged model to its version.
     version = mlflow.register_model(f"models:/{logged.model_id}", name, tags=tags)
     verdict = f"{candidate.decision.verdict}: {' '.join(candidate.decision.reasons)}"

@@ -47,7 +47,8 @@ def copy_engine(engine: str, version_directory: Path) -> None:
 def publish(source_directory: Path, repository: Path, incoming: Path, name: str) -> Path:
     """Copy a complete model directory into the repository under `name`, in one visible step.
 
-    The same content that is there already is left alone; anything else of that name is set aside, not deleted.
+    The same content that is there already is left alone; anything else of that name is set aside, in place of what was
+    set aside before.
 
     Args:
         source_directory: holds config.pbtxt and a version directory.
@@ -152,7 +153,8 @@ def _copy_files(source: Path, copy: Path) -> None:
 
 
 def _set_aside(target: Path, incoming: Path, reason: str) -> None:
-    aside = incoming / f".replaced-{target.name}-{uuid.uuid4().hex[:8]}"
+    aside = incoming / f".replaced-{target.name}"
+    shutil.rmtree(aside, ignore_errors=True)
     target.rename(aside)
     log.warning("%s was in the model repository already (%s); it is set aside in %s", target.name, reason, aside)
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,61 +24,79 @@ _CODE = (
 _MEMORY_HINT = "lower training.batch_rows or training.max_length_tokens"
 
 
-def train_adapter(
-    base: BaseModelRef,
-    dataset: DatasetRef,
-    training: TrainingSection,
-    system_prompt: str,
-    store: Store,
-    log_path: Path,
-    listener: Listener = ignore_event,
-) -> AdapterRef:
-    """Return the adapter trained on `dataset`, training it only if the store has none.
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything that decides an adapter's weights.
 
-    Args:
+    Attributes:
         base: the model that is adapted.
         dataset: its `train.jsonl` is trained on.
         training: method and hyperparameters.
         system_prompt: what the server will put before conversations without one.
-        store: keeps the adapter, keyed by the digests of all of the above.
+    """
+
+    base: BaseModelRef
+    dataset: DatasetRef
+    training: TrainingSection
+    system_prompt: str = ""
+
+    @property
+    def rows(self) -> Path:
+        """The rows that are trained on."""
+        return self.dataset.path / "train.jsonl"
+
+    def store_inputs(self) -> dict[str, Any]:
+        """Return what the store knows the adapter by."""
+        return {
+            "base": self.base.digest,
+            "rows": digest_of_file(self.rows),
+            "training": self.training.model_dump(mode="json"),
+            "system_prompt": self.system_prompt,
+            "template_date": TEMPLATE_DATE,
+            "code": code_digest(*_CODE),
+            "libraries": library_versions("torch", "transformers", "tokenizers", "peft", "bitsandbytes"),
+        }
+
+    def order(self, adapter: Path) -> dict[str, Any]:
+        """Return what the training process is told; it writes to `adapter`."""
+        return {
+            "base": str(self.base.path),
+            "base_name": self.base.source,
+            "rows": str(self.rows),
+            "out": str(adapter),
+            "training": self.training.model_dump(mode="json"),
+            "system_prompt": self.system_prompt,
+        }
+
+
+def train_adapter(job: TrainingJob, store: Store, log_path: Path, listener: Listener = ignore_event) -> AdapterRef:
+    """Return the adapter of a job, training it only if the store has none.
+
+    Args:
+        job: what is trained on what, and how.
+        store: keeps the adapter, keyed by the digests of all of that.
         log_path: where the training process's standard error goes.
         listener: called with each event of the training process as it happens.
 
     Raises:
         TrainingError: the process ended without a complete adapter; says what it said last.
     """
-    inputs = {
-        "base": base.digest,
-        "rows": digest_of_file(dataset.path / "train.jsonl"),
-        "training": training.model_dump(mode="json"),
-        "system_prompt": system_prompt,
-        "template_date": TEMPLATE_DATE,
-        "code": code_digest(*_CODE),
-        "libraries": library_versions("torch", "transformers", "tokenizers", "peft", "bitsandbytes"),
-    }
 
     def write(out: Path) -> dict[str, Any]:
-        spec = {
-            "base": str(base.path),
-            "base_name": base.source,
-            "rows": str(dataset.path / "train.jsonl"),
-            "out": str(out / "adapter"),
-            "training": training.model_dump(mode="json"),
-            "system_prompt": system_prompt,
-        }
         started = time.monotonic()
-        events = run_worker("tasks.training.process", spec, log_path, TrainingError, listener, _MEMORY_HINT)
+        order = job.order(out / "adapter")
+        events = run_worker("tasks.training.process", order, log_path, TrainingError, listener, _MEMORY_HINT)
         facts = _facts(events, out, time.monotonic() - started)
         if facts["rows_too_long"]:
             log.warning(
                 "%d of %d training rows are longer than training.max_length_tokens (%d) and were not trained on",
                 facts["rows_too_long"],
                 facts["rows_too_long"] + facts["rows"],
-                training.max_length_tokens,
+                job.training.max_length_tokens,
             )
         return facts
 
-    entry = store.produce("adapter", inputs, write)
+    entry = store.produce("adapter", job.store_inputs(), write)
     return AdapterRef(
         path=entry.path,
         digest=entry.facts["adapter_digest"],

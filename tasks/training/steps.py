@@ -47,10 +47,8 @@ def train_adapter(
                 report(event["step"], f"loss {event['loss']:.3f}, {event['tokens_per_second']:.0f} tokens/s")
                 on_step(event)
 
-        system_prompt = config.serving.system_prompt
-        adapter = adapters.train_adapter(
-            base, dataset, config.training, system_prompt, store, home.logs / "training.log", listener
-        )
+        job = adapters.TrainingJob(base, dataset, config.training, config.serving.system_prompt)
+        adapter = adapters.train_adapter(job, store, home.logs / "training.log", listener)
     if not trained_now:
         for step in adapters.training_steps(adapter):
             on_step(step)

@@ -15,7 +15,7 @@ from tasks.serving.build import build_servable
 from tasks.serving.repository import publish
 from tasks.serving.triton_client import ask, load_model
 from tasks.serving.tritonserver import ensure_triton
-from tasks.training.adapter import train_adapter
+from tasks.training.adapter import TrainingJob, train_adapter
 from tasks.training.base_model import prepare_base_model
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
@@ -32,7 +32,7 @@ def test_smollm2_learns_from_docstrings_and_serves_what_was_evaluated(triton_hom
     store, log_path = Store(triton_home.store), triton_home.logs / "workers.log"
     base = prepare_base_model(config.base_model, triton_home, store)
     dataset = build_dataset(ingest(config.data, store, config.data.sources), None, config.data, store)
-    adapter = train_adapter(base, dataset, config.training, "", store, log_path)
+    adapter = train_adapter(TrainingJob(base, dataset, config.training), store, log_path)
     servables = {
         "base": build_servable(base, None, config.serving, store, log_path),
         "candidate": build_servable(base, adapter, config.serving, store, log_path),

@@ -18,7 +18,7 @@ from tasks.contracts.errors import BaseModelError, TrainingError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import Store
-from tasks.training.adapter import train_adapter, training_steps
+from tasks.training.adapter import TrainingJob, train_adapter, training_steps
 from tasks.training.base_model import prepare_base_model
 from tasks.training.steps import train_adapter as train_step
 
@@ -58,7 +58,7 @@ def place(tmp_path, tiny):
 
 def train(place, training=FAST, listener=lambda event: None):
     base, dataset, store, log_path = place
-    return train_adapter(base, dataset, training, "", store, log_path, listener)
+    return train_adapter(TrainingJob(base, dataset, training), store, log_path, listener)
 
 
 def test_the_loss_falls_and_the_saved_adapter_gives_the_learned_answer(place, tiny):
@@ -173,11 +173,11 @@ from pathlib import Path
 from tasks.contracts.artifacts import BaseModelRef, DatasetRef
 from tasks.contracts.config import TrainingSection
 from tasks.contracts.store import Store
-from tasks.training.adapter import train_adapter
+from tasks.training.adapter import TrainingJob, train_adapter
 base = BaseModelRef(Path({str(base.path)!r}), "base", "dir:tiny")
 rows = DatasetRef(Path({str(dataset.path)!r}), "rows", 16, 16, 0, {{}}, "none")
-train_adapter(base, rows, TrainingSection(epochs=5000, device="cpu", precision="fp32"), "",
-              Store(Path({str(tmp_path / "orphan store")!r})), Path({str(tmp_path / "log")!r}),
+job = TrainingJob(base, rows, TrainingSection(epochs=5000, device="cpu", precision="fp32"))
+train_adapter(job, Store(Path({str(tmp_path / "orphan store")!r})), Path({str(tmp_path / "log")!r}),
               lambda event: print(event["event"], flush=True))
 """
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

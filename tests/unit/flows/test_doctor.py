@@ -77,12 +77,6 @@ def test_a_full_disk_is_a_problem_with_its_remedy(tmp_path, monkeypatch):
     assert "LLM_RETRAIN_HOME" in finding.advice
 
 
-def test_the_doctor_and_the_flow_want_the_same_free_space():
-    from flows.retrain import MIN_FREE_BYTES
-
-    assert doctor.RUN_BYTES == MIN_FREE_BYTES
-
-
 @pytest.mark.parametrize(("available", "verdict"), [(3_000_000_000, "warning"), (8_000_000_000, "ok")])
 def test_little_memory_is_a_warning(available, verdict):
     assert doctor.memory_finding(available).ok == verdict

@@ -139,9 +139,18 @@ def test_another_or_damaged_model_of_that_name_is_set_aside_not_deleted(tmp_path
 
     assert damage_of(target) == ""
     assert weights.read_bytes() == (servable / "1" / "genai" / "model.onnx").read_bytes()
-    (aside,) = (tmp_path / "incoming").glob(".replaced-assistant-v1-*")
+    aside = tmp_path / "incoming" / ".replaced-assistant-v1"
     assert (aside / "1" / "genai" / "model.onnx").read_bytes() == before
     assert visible(tmp_path) == ["assistant-v1"]
+
+
+def test_only_the_last_model_that_was_set_aside_is_kept(tmp_path, servable, publish_to):
+    for weights in (b"first", b"second", b"third"):
+        (servable / "1" / "genai" / "model.onnx").write_bytes(weights)
+        publish_to(servable)
+
+    (aside,) = (tmp_path / "incoming").glob(".replaced-*")
+    assert (aside / "1" / "genai" / "model.onnx").read_bytes() == b"second"
 
 
 @pytest.mark.parametrize("name", ["../outside", "a/b", "", ".", "..", "/etc", "-flag", "A", "a\n"])

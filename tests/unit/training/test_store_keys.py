@@ -12,7 +12,7 @@ from tasks.contracts.home import PROJECT_ROOT
 from tasks.contracts.store import NotInStore, Store
 from tasks.evaluation.generation import generate_predictions
 from tasks.serving.build import build_servable
-from tasks.training.adapter import train_adapter
+from tasks.training.adapter import TrainingJob, train_adapter
 
 
 class KeyOnlyStore(Store):
@@ -35,7 +35,7 @@ def key_of(tmp_path):
         store = KeyOnlyStore(tmp_path / "store")
         with pytest.raises(NotInStore):
             if kind == "adapter":
-                train_adapter(base, dataset, TrainingSection(), "", store, log_path)
+                train_adapter(TrainingJob(base, dataset, TrainingSection()), store, log_path)
             elif kind == "servable":
                 build_servable(base, None, ServingSection(engine=engine), store, log_path)
             else:

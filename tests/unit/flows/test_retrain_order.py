@@ -1,0 +1,84 @@
+"""The order in which the flow calls its stages, and what the roll-out is told; each stage has tests of its own."""
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from flows import retrain as flow
+from flows.outcome import Outcome
+from tasks.contracts.config import RetrainConfig
+from tasks.contracts.home import Home
+
+PROMOTED = Outcome("promoted", "promote", 5, (), 40, {}, {}, (), None, {}, "", {})
+
+
+class Walk:
+    """Walks the line with stages that only note that they were called."""
+
+    def __init__(self, monkeypatch, home):
+        self.monkeypatch, self.home, self.called, self.rolled_out = monkeypatch, home, [], []
+
+    def __call__(self, verdict, champion=None, rolled_back=None):
+        stages = {
+            "tracked_run": self.tracked_run,
+            "train_adapter": self.stage("train adapter", SimpleNamespace(rows_too_long=0)),
+            "build_servable": self.build_servable,
+            "generate_predictions": lambda name, *_: name,
+            "build_report": lambda *_: SimpleNamespace(path=self.home.root),
+            "decide": lambda *_: SimpleNamespace(verdict=verdict),
+            "Candidate": lambda *_: None,
+            "find_version_by_alias": lambda *_: champion,
+            "servable_of": lambda version: SimpleNamespace(digest=f"servable of {version.version}"),
+            "register_version": lambda *_: SimpleNamespace(version=5),
+            "find_rolled_back": lambda _registry, servable, _home: rolled_back if servable == "candidate" else None,
+            "roll_out": lambda version, _config, _home, *told: self.rolled_out.append((version.version, *told)),
+            "outcome_of": lambda *_: PROMOTED,
+            **{name: self.stage(name) for name in ("prepare_server", "prepare_base_model", "prepare_dataset")},
+        }
+        for name, replacement in stages.items():
+            self.monkeypatch.setattr(flow, name, replacement)
+        return flow.train_and_judge(RetrainConfig(), self.home, "a reason")
+
+    def stage(self, name, result=None):
+        def note(*_):
+            self.called.append(name)
+            return result
+
+        return note
+
+    def build_servable(self, _base, adapter, *_):
+        name = "base" if adapter is None else "candidate"
+        self.called.append(f"build {name}")
+        return SimpleNamespace(digest=name)
+
+    @contextmanager
+    def tracked_run(self, *_):
+        ignored = ("log_dataset", "log_step", "log_report", "log_decision", "set_tags")
+        yield SimpleNamespace(run_id="run", experiment="1", **dict.fromkeys(ignored, lambda *_: None))
+
+
+@pytest.fixture
+def walk(monkeypatch, tmp_path):
+    return Walk(monkeypatch, Home(tmp_path))
+
+
+def test_what_can_refuse_a_run_is_asked_before_anything_is_trained(walk):
+    walk("reject")
+    before, after = walk.called[:4], walk.called[4:]
+    assert before == ["prepare_server", "prepare_base_model", "prepare_dataset", "build base"]
+    assert after == ["train adapter", "build candidate"]
+    assert walk.rolled_out == []
+
+
+@pytest.mark.parametrize(("champion", "judged_against"), [(None, None), (SimpleNamespace(version=4), 4)])
+def test_a_roll_out_is_told_which_champion_the_candidate_was_judged_against(walk, champion, judged_against):
+    assert walk("promote", champion) is PROMOTED
+    assert walk.rolled_out == [(5, "a reason", judged_against)]
+
+
+def test_what_was_rolled_back_is_not_rolled_out_again_even_if_its_report_was_lost(walk):
+    """With its report, `find_finished` says so before anything is trained."""
+    outcome = walk("promote", SimpleNamespace(version=4), rolled_back=SimpleNamespace(version=3))
+    assert (outcome.status, outcome.rolled_back, outcome.exit_code) == ("unchanged", True, 0)
+    assert walk.rolled_out == []
