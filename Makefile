@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 SERVING := .venv-serving
+# Several files of tests at a time, each with its share of the processors (tests/conftest.py).
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export LLM_RETRAIN_SERVING_ENV ?= $(CURDIR)/$(SERVING)
 
 .PHONY: help quickstart test test-gpu check unit bench-engines format install serving serving-transformers lock clean
@@ -18,7 +20,7 @@ quickstart: install serving
 	$(VENV)/bin/llm-retrain run --preset quickstart
 
 test: $(VENV)/.installed-dev serving serving-transformers
-	LLM_RETRAIN_REQUIRE_TRITON=1 $(VENV)/bin/python -m pytest -m "not gpu" --durations=15
+	LLM_RETRAIN_REQUIRE_TRITON=1 $(VENV)/bin/python -m pytest -m "not gpu" $(PARALLEL) --durations=15
 
 # Not yet run by us: it needs a CUDA device.
 test-gpu: $(VENV)/.installed-dev
@@ -28,10 +30,10 @@ check: $(VENV)/.installed-dev serving
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest -m "not integration and not gpu"
+	$(VENV)/bin/python -m pytest -m "not integration and not gpu" $(PARALLEL)
 
 unit: $(VENV)/.installed-dev serving
-	$(VENV)/bin/python -m pytest -m "not integration and not gpu" --durations=10
+	$(VENV)/bin/python -m pytest -m "not integration and not gpu" $(PARALLEL) --durations=10
 
 bench-engines: install serving
 	$(VENV)/bin/python benchmarks/engines.py

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from flows.outcome import Outcome
 
+log = logging.getLogger("llm_retrain.cli")
+
 _PREFECT_UI_PATH = "runs/flow-run"
 _ONLY_OUR_LINES = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "WARNING"}
 """In the terminal our own log lines are enough; Prefect still records its own with the run."""
@@ -244,6 +246,8 @@ def _terminal(home: Home, as_json: bool) -> "Iterator[Console]":
 
 
 def _retrain(config: RetrainConfig, reason: str) -> "Outcome":
+    # Said at once: the imports take seconds, and the first run of a home also makes the databases.
+    log.info("Retraining %s from %s", config.registry.model_name, config.base_model.source)
     from mlflow.utils.logging_utils import disable_logging
 
     from flows.retrain import retrain

@@ -1,4 +1,6 @@
-"""Fixtures that several areas share: a state directory of its own, and a Triton server that always ends."""
+"""Fixtures that several areas share, and how tests share the machine when several files run at a time."""
+
+import os
 
 import pytest
 from servers import free_ports, skip_without_triton
@@ -6,6 +8,24 @@ from servers import free_ports, skip_without_triton
 from tasks.contracts.config import ServingSection
 from tasks.contracts.home import Home
 from tasks.serving.tritonserver import stop_tritonserver
+
+
+def pytest_configure(config):
+    """Keep each process of pytest-xdist, and all that it starts, to its own processors.
+
+    Two trainings that each take all of them wait for each other's threads and become ten times slower.
+    """
+    workers = getattr(config, "workerinput", None)
+    if workers is not None:
+        number, count = int(workers["workerid"].removeprefix("gw")), int(workers["workercount"])
+        own = sorted(os.sched_getaffinity(0))[number::count]
+        if own:
+            os.sched_setaffinity(0, own)
+
+
+def pytest_collection_modifyitems(items):
+    """The files with real servers first, which take minutes: the short ones fill up the end."""
+    items.sort(key=lambda item: item.get_closest_marker("integration") is None)
 
 
 @pytest.fixture

@@ -113,6 +113,14 @@ class Loop:
 
         return mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.home.mlflow_database}").get_run(run_id)
 
+    def mlflow_runs(self) -> list[Any]:
+        """Return all MLflow runs of the loop, newest first."""
+        import mlflow
+
+        client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{self.home.mlflow_database}")
+        experiment = client.get_experiment_by_name(self.config.registry.experiment)
+        return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
+
     def ask(self, prompt: str) -> dict[str, Any]:
         """Ask the stable name over Triton's own JSON protocol."""
         url = f"http://127.0.0.1:{self.settings['serving']['http_port']}/v2/models/assistant/generate"

@@ -53,6 +53,7 @@ def test_mlflow_holds_the_loss_curve_the_data_the_answers_and_the_model(loop, pr
     assert len(losses) == 80
     assert losses[-1].value < losses[0].value / 2
     assert {item.dataset.name for item in run.inputs.dataset_inputs} == {"train rows", "eval rows"}
+    assert len(run.outputs.model_outputs) == 1, "the run's page leads to the model"
     table = json.loads((loop.home.mlflow_artifacts / run.info.run_id / "artifacts/predictions.json").read_text())
     assert table["columns"] == ["prompt", "reference", "base", "candidate"]
     assert len(table["data"]) == promoted["examples"]
@@ -64,12 +65,21 @@ def test_mlflow_holds_the_loss_curve_the_data_the_answers_and_the_model(loop, pr
 
 
 def test_the_same_command_again_does_nothing_and_names_the_version(loop, promoted):
-    runs_before = len(loop.json("history")["ledger"])
+    ledger = loop.ledger()
     again = loop.json("run")
     assert (again["status"], again["version"], again["verdict"]) == ("unchanged", 1, "promote")
     assert again["curl"] == promoted["curl"]
-    assert len(loop.json("history")["ledger"]) == runs_before
-    assert len(loop.json("status")["last_runs"]) == 1, "no second MLflow run was opened"
+    assert loop.ledger() == ledger
+    assert len(loop.mlflow_runs()) == 1, "no second MLflow run was opened"
+
+
+def test_a_schedule_or_a_drift_that_changes_nothing_leaves_a_run_with_its_reason(loop, promoted):
+    flow_run = loop.wait_for_run(loop.start_run("retrain/by-hand", {"reason": "drift of everything"}))
+    assert flow_run["state"]["name"] == "Unchanged", flow_run["state"]["message"]
+    newest = loop.mlflow_runs()[0].data.tags
+    assert (newest["llm_retrain.verdict"], newest["llm_retrain.version"]) == ("unchanged", "1")
+    assert newest["llm_retrain.reason"] == "drift of everything"
+    assert len(loop.ledger()) == 5, "nothing was rolled out"
 
 
 def test_a_bad_candidate_is_stopped(loop, promoted):
@@ -197,9 +207,9 @@ def test_requests_of_another_kind_start_a_retraining_with_its_reason(loop, promo
     assert ended["state"]["type"] == "COMPLETED", ended["state"]["message"]
     assert ended["state"]["name"] in {"Inconclusive", "Rejected", "Promoted"}, "new rows: it trained"
     assert "drift of llm-retrain.model.assistant (version 1)" in ended["parameters"]["reason"]
-    newest = loop.json("status")["last_runs"][0]
-    assert newest["kind"] == "retrain"
-    assert "drift of llm-retrain.model.assistant" in newest["reason"]
+    newest = loop.mlflow_runs()[0].data.tags
+    assert newest["llm_retrain.kind"] == "retrain"
+    assert "drift of llm-retrain.model.assistant" in newest["llm_retrain.reason"]
 
 
 def test_one_drift_starts_one_retraining(loop, promoted):
