@@ -24,7 +24,7 @@ test: $(VENV)/.installed-dev serving serving-transformers
 
 # Not yet run by us: it needs a CUDA device.
 test-gpu: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -m gpu
+	LLM_RETRAIN_REQUIRE_GPU=1 $(VENV)/bin/python -m pytest -m gpu
 
 check: $(VENV)/.installed-dev serving
 	$(VENV)/bin/ruff format --check .
@@ -71,7 +71,7 @@ $(SERVING)/.installed-transformers: $(SERVING)/.installed requirements/serving-t
 		--constraint requirements/serving.txt --requirement requirements/serving-transformers.txt
 	@touch $@
 
-lock: install
+lock: $(VENV)/.installed-dev
 	@(echo "# Exact versions of the project's environment, as a fresh install resolves them. Python 3.11, Linux x86-64."; \
 	  echo "# Make again: make lock"; \
 	  $(VENV)/bin/pip freeze --exclude-editable | sed -e 's/+cpu$$//') > constraints.txt

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from tasks.contracts.config import RetrainConfig, load_config, monitor_config, preset_names
-from tasks.contracts.errors import ConfigError, LlmRetrainError
+from tasks.contracts.errors import ConfigError, EnvironmentProblem, LlmRetrainError
 from tasks.contracts.home import Home
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(preset: str | None, file: Path | None, overrides: tuple[str, ...], reaso
         else:
             from flows.terminal import render_outcome
 
-            render_outcome(console, outcome, _links(home, outcome.places))
+            render_outcome(console, outcome, _links(config, home, outcome.places))
     sys.exit(outcome.exit_code)
 
 
@@ -216,14 +216,27 @@ def main() -> None:
     except LlmRetrainError as error:
         click.echo(f"llm-retrain: {error}", err=True)
         sys.exit(1)
+    except Exception as error:
+        if not type(error).__module__.startswith("mlflow."):  # importing MLflow to ask takes seconds
+            raise
+        click.echo(f"llm-retrain: MLflow refused: {error}; nothing is lost, run the same command again", err=True)
+        sys.exit(1)
 
 
 @contextmanager
 def _terminal(home: Home, as_json: bool) -> "Iterator[Console]":
     """Set up a quiet environment and our own log lines; progress goes to standard error, results to standard output."""
     from flows.services import prefect_api_url, quiet_environment
+    from flows.services.environment import MLFLOW_PORT, PREFECT_PORT, port_from_environment
 
-    home.prefect.mkdir(parents=True, exist_ok=True)
+    for variable in (PREFECT_PORT, MLFLOW_PORT):
+        port_from_environment(variable)  # a wrong one is said now, not after the work
+    try:
+        home.prefect.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"the state directory {home.root} cannot be used ({error.strerror}); point LLM_RETRAIN_HOME elsewhere"
+        ) from error
     for key, value in {**quiet_environment(home), **_ONLY_OUR_LINES}.items():
         if key.upper() == "NO_PROXY":  # holds the caller's hosts and ours
             os.environ[key] = value
@@ -235,12 +248,14 @@ def _terminal(home: Home, as_json: bool) -> "Iterator[Console]":
     from rich.console import Console
     from rich.logging import RichHandler
 
-    handler = RichHandler(console=Console(stderr=True), show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    # Without `emoji=False` a ":key:" in a prompt becomes a picture, and the curl line asks something else.
+    log_console = Console(stderr=True, emoji=False)
+    handler = RichHandler(console=log_console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
     logger = logging.getLogger("llm_retrain")
     logger.addHandler(handler)
     logger.setLevel(logging.WARNING if as_json else logging.INFO)
     try:
-        yield Console()
+        yield Console(emoji=False)
     finally:
         logger.removeHandler(handler)
 
@@ -259,16 +274,17 @@ def _retrain(config: RetrainConfig, reason: str) -> "Outcome":
     return cast("Outcome", retrain(config=config, reason=reason))
 
 
-def _links(home: Home, places: dict[str, str]) -> dict[str, str]:
+def _links(config: RetrainConfig, home: Home, places: dict[str, str]) -> dict[str, str]:
     from flows.services import mlflow_url, prefect_api_url
 
     api = prefect_api_url(home)
     hint = "" if api else "  (start the pages with: llm-retrain up)"
     links = {"Report": places["report"]}
     if "mlflow_experiment" in places:
-        links["MLflow"] = (
-            f"{mlflow_url()}/#/experiments/{places['mlflow_experiment']}/runs/{places['mlflow_run']}{hint}"
-        )
+        own = config.registry.tracking_uri
+        server = own if own.startswith("http") else mlflow_url(home)
+        run_page = f"{server}/#/experiments/{places['mlflow_experiment']}/runs/{places['mlflow_run']}"
+        links["MLflow"] = run_page + ("" if own else hint)
     if "prefect_flow_run" in places:
         ui = (api or "http://127.0.0.1:4200/api").removesuffix("/api")
         links["Prefect"] = f"{ui}/{_PREFECT_UI_PATH}/{places['prefect_flow_run']}{hint}"

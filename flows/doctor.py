@@ -174,6 +174,8 @@ def gpu_finding(gpus: list[tuple[str, int, tuple[int, int]]], torch_has_cuda: bo
     found = f"{len(gpus)} x {name}, {memory / 1e9:.0f} GB, compute capability {capability[0]}.{capability[1]}"
     if not torch_has_cuda:
         return Finding("GPU", "warning", found, "not used: this PyTorch is built for the processor; install a CUDA one")
+    if not memory:
+        return Finding("GPU", "ok", found, "its driver does not say how much memory it has")
     lora, qlora = (memory / 1e9 / each for each in (_LORA_BYTES_PER_PARAMETER, _QLORA_BYTES_PER_PARAMETER))
     if capability >= _NATIVE_BF16:
         allows = f"trains in bf16: LoRA up to about {lora:.0f}B parameters"
@@ -195,13 +197,18 @@ def ask_nvidia_smi() -> list[tuple[str, int, tuple[int, int]]]:
 
 
 def read_nvidia_smi(csv: str) -> list[tuple[str, int, tuple[int, int]]]:
-    """Read lines of name, memory in MiB and compute capability."""
+    """Read lines of name, memory in MiB and compute capability; what the driver does not tell is 0."""
     gpus = []
     for line in csv.strip().splitlines():
         name, memory, capability = (part.strip() for part in line.rsplit(",", 2))
         major, _, minor = capability.partition(".")
-        gpus.append((name, int(memory) * 2**20, (int(major), int(minor))))
+        gpus.append((name, _whole(memory) * 2**20, (_whole(major), _whole(minor))))
     return gpus
+
+
+def _whole(text: str) -> int:
+    """Some devices and some users get "[N/A]" or "[Insufficient Permissions]"."""
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def torch_is_built_for_cuda() -> bool:

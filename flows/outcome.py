@@ -99,13 +99,16 @@ def curl_line(messages: list[dict[str, str]], config: RetrainConfig) -> str:
     """Return the shell line that asks the stable name this prompt."""
     single = len(messages) == 1 and messages[0]["role"] == "user"
     body = {"text_input": messages[0]["content"]} if single else {"messages": json.dumps(messages, ensure_ascii=False)}
+    line = json.dumps(body, ensure_ascii=False)
+    if not line.isprintable():
+        line = json.dumps(body)
     url = f"http://127.0.0.1:{config.serving.http_port}/v2/models/{config.serving.model_name}/generate"
-    return f"curl -s {url} -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
+    return f"curl -s {url} -d {shlex.quote(line)}"
 
 
 def one_line(text: str, limit: int = _SHORT) -> str:
-    """Return text on one line, shortened with an ellipsis."""
-    flat = " ".join(text.split())
+    """Return text on one line, shortened with an ellipsis; what would steer a terminal is shown as a question mark."""
+    flat = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(text.split()))
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 

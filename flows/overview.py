@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows.outcome import one_line
 from tasks.contracts.config import RetrainConfig, ServingSection
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.home import Home
@@ -115,5 +116,6 @@ def render_overview(console: Console, facts: dict[str, Any]) -> None:
     for column in ("started", "kind", "verdict", "version", "reason"):
         runs.add_column(column)
     for line in facts["last_runs"]:
-        runs.add_row(*(escape(str(line[key])) for key in ("started", "kind", "verdict", "version", "reason")))
+        cells = (str(line[key]) for key in ("started", "kind", "verdict", "version", "reason"))
+        runs.add_row(*(escape(one_line(cell, 400)) for cell in cells))
     console.print(runs)

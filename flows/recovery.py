@@ -27,6 +27,7 @@ def recover(config: RetrainConfig, home: Home, address: TritonAddress | None) ->
     Raises:
         StoreError: the ledger cannot be read or written.
         RegistryError: the aliases cannot be read or moved.
+        RolloutError: what answers for the stable name was promoted in another registry; it goes on answering.
     """
     unfinished = unfinished_move(home, config.registry.model_name)
     if unfinished is not None:
@@ -35,6 +36,13 @@ def recover(config: RetrainConfig, home: Home, address: TritonAddress | None) ->
     answers = read_routing(home.routing_file(config.serving.model_name))
     expected = None if champion is None else rollout.triton_model_name(config.serving, champion)
     if answers.champion is not None and answers.champion != expected:
+        if champion is None and unfinished is None:
+            raise RolloutError(
+                f"{config.serving.model_name} is answered by {answers.champion}, and the registered model "
+                f"{config.registry.model_name!r} has no champion: either registry.model_name or registry.tracking_uri "
+                "names another registry than the one it was promoted in, or that one was lost; nothing was changed. "
+                f"To start anew under this name, delete {home.routing_file(config.serving.model_name)}"
+            )
         _follow_the_alias(champion, answers.version, config, home, address)
 
 

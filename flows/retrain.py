@@ -15,16 +15,22 @@ from flows.finished import find_finished
 from flows.locks import waiting_lock
 from flows.log_lines import record_log_lines
 from flows.outcome import Outcome, outcome_of
-from flows.rollout import roll_out
+from flows.rollout import roll_out, settle
 from tasks.contracts.artifacts import DatasetRef, RegisteredVersion, ServableModel
-from tasks.contracts.config import RetrainConfig
-from tasks.contracts.errors import DataError, EnvironmentProblem
+from tasks.contracts.config import RetrainConfig, validate_config
+from tasks.contracts.errors import DataError, EnvironmentProblem, RegistryError
 from tasks.contracts.home import RUN_BYTES, Home
-from tasks.contracts.store import Store
+from tasks.contracts.store import Store, damage_of, read_manifest
 from tasks.data.steps import build_dataset_task, ingest_rows
 from tasks.evaluation.steps import build_report, decide, generate_predictions
 from tasks.registry.tracking import tracked_run
-from tasks.registry.versions import Candidate, find_rolled_back, find_version_by_alias, register_version
+from tasks.registry.versions import (
+    Candidate,
+    find_rolled_back,
+    find_version_by_alias,
+    register_version,
+    settings_of,
+)
 from tasks.serving.steps import build_servable, prepare_server
 from tasks.training.steps import prepare_base_model, train_adapter
 
@@ -35,8 +41,18 @@ LOCK_TIMEOUT_SECONDS = 24 * 3600.0
 
 
 @flow(name="retrain", validate_parameters=True)
-def retrain(config: RetrainConfig = RetrainConfig(), reason: str = "started by hand") -> Any:  # noqa: B008
+def retrain(
+    config: RetrainConfig = RetrainConfig(),  # noqa: B008
+    reason: str = "started by hand",
+    like_champion: bool = False,
+) -> Any:
     """Train a candidate, compare it with the champion in the form that serves, and promote it if it is better.
+
+    Args:
+        config: what to do.
+        reason: why, for MLflow and the ledger.
+        like_champion: what `config` leaves open is done as for the champion, not by default. A schedule or a drift
+            shall renew the model in production, from its own sources, and not replace it by the quickstart's.
 
     Returns:
         An `Outcome`, in a state named Promoted, Rejected, Inconclusive or Unchanged.
@@ -45,6 +61,8 @@ def retrain(config: RetrainConfig = RetrainConfig(), reason: str = "started by h
     home = Home.from_environment()
     with one_at_a_time(home):
         check_room(home)
+        if like_champion:
+            config = completed_by_champion(config, home)
         finished = find_finished(config, home)
         if finished is not None:
             record_unchanged(finished, config, home, reason)
@@ -57,10 +75,12 @@ def retrain(config: RetrainConfig = RetrainConfig(), reason: str = "started by h
 def train_and_judge(config: RetrainConfig, home: Home, reason: str) -> Outcome:
     """Walk the line from the sources to the verdict, and roll out what is better.
 
-    What can refuse a run is asked before anything is trained: ports, rows, and a base that the builder cannot build.
+    What can refuse a run is asked before anything is trained: ports, the registry, the champion's directory, rows, a
+    base that the builder cannot build, and prompts that it cannot answer.
     """
     store = Store(home.store)
     prepare_server(config, home)
+    settle(config, home)
     champion = find_version_by_alias(config.registry, "champion", home)
     with tracked_run(config, home, reason, {"prefect.flow_run_id": str(flow_run.id)}) as run:
         base = prepare_base_model(config, home, store)
@@ -69,11 +89,12 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str) -> Outcome:
         systems = {"base": build_servable(base, None, config, home, store)}
         if champion is not None:
             systems["champion"] = servable_of(champion)
+        answers = {name: generate_predictions(name, system, dataset, home, store) for name, system in systems.items()}
         adapter = train_adapter(base, dataset, config, home, store, run.log_step)
         run.set_tags({"llm_retrain.rows_too_long": str(adapter.rows_too_long)})
-        candidate = systems["candidate"] = build_servable(base, adapter, config, home, store)
-        answers = {name: generate_predictions(name, system, dataset, home, store) for name, system in systems.items()}
-        report = build_report(answers, config, store)
+        candidate = build_servable(base, adapter, config, home, store)
+        answers["candidate"] = generate_predictions("candidate", candidate, dataset, home, store)
+        report = build_report(answers, config, store, champion)
         run.log_report(report)
         decision = decide(report, config, champion is not None)
         run.log_decision(decision)
@@ -91,6 +112,18 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str) -> Outcome:
         }
         outcome = outcome_of(report, decision, version, served, config, places)
         return replace(outcome, status="unchanged", rolled_back=True) if overruled else outcome
+
+
+def completed_by_champion(config: RetrainConfig, home: Home) -> RetrainConfig:
+    """Return `config` with the champion's settings where it says nothing; `config` itself before the first champion."""
+    champion = find_version_by_alias(config.registry, "champion", home)
+    if champion is None:
+        return config
+    settings = settings_of(champion, config.registry, home)
+    for section, values in config.model_dump(mode="json", exclude_unset=True).items():
+        settings[section] = {**settings.get(section, {}), **values}
+    log.info("Settings are those of version %d, the champion, where this run names none", champion.version)
+    return validate_config(settings)
 
 
 def record_unchanged(finished: Outcome, config: RetrainConfig, home: Home, reason: str) -> None:
@@ -124,7 +157,19 @@ def prepare_dataset(config: RetrainConfig, store: Store) -> DatasetRef:
 
 
 def servable_of(version: RegisteredVersion) -> ServableModel:
-    """Return the servable that a version was registered with."""
+    """Return the servable that a version was registered with.
+
+    Raises:
+        RegistryError: it is lost or damaged.
+    """
+    damage = damage_of(version.servable_path)
+    if not damage and read_manifest(version.servable_path)["digest"] != version.servable_digest:
+        damage = "its digest is not the registered one"
+    if damage:
+        raise RegistryError(
+            f"the champion, version {version.version}, cannot be compared with: {version.servable_path} is damaged or "
+            f"lost ({damage}); return to another version with llm-retrain rollback or llm-retrain promote N"
+        )
     return ServableModel(path=version.servable_path, digest=version.servable_digest, engine=version.tags["engine"])
 
 

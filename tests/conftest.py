@@ -24,8 +24,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The files with real servers first, which take minutes: the short ones fill up the end."""
-    items.sort(key=lambda item: item.get_closest_marker("integration") is None)
+    """The longest file first, then the others with real servers: the short ones fill up the end."""
+    items.sort(key=lambda item: (item.path.name != "test_the_loop.py", item.get_closest_marker("integration") is None))
 
 
 @pytest.fixture

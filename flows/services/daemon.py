@@ -15,6 +15,7 @@ import psutil
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import PROJECT_ROOT, Home
 from tasks.contracts.jsonl import canonical_json
+from tasks.contracts.processes import find_process, is_alive
 
 log = logging.getLogger("llm_retrain.services")
 
@@ -22,8 +23,6 @@ _POLL_SECONDS = 0.3
 _KILL_SECONDS = 10.0
 _TAIL_LINES = 12
 _TAIL_BYTES = 4_000
-_CLOCK_SECONDS = 2.0
-"""A process's start time is computed from the boot time, which moves when the clock is set."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def running_daemon(home: Home, name: str) -> Daemon | None:
         daemon = Daemon(**json.loads(_pid_file(home, name).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None  # never started, or not a pid file
-    return daemon if _process(daemon) is not None else None
+    return daemon if find_process(daemon.pid, daemon.started) is not None else None
 
 
 def wait_until_ready(
@@ -95,7 +94,7 @@ def wait_until_ready(
     """
     while not is_ready():
         for one in (daemon, *beside):
-            if _process(one) is None:
+            if find_process(one.pid, one.started) is None:
                 raise EnvironmentProblem(f"{one.name} ended while it started; its log {_tail(one)}")
         if time.monotonic() > deadline:
             raise EnvironmentProblem(
@@ -112,13 +111,13 @@ def stop_daemon(home: Home, name: str, timeout_seconds: float = 20.0) -> bool:
         Whether it was running.
     """
     daemon = running_daemon(home, name)
-    leader = _process(daemon) if daemon is not None else None
+    leader = find_process(daemon.pid, daemon.started) if daemon is not None else None
     if leader is not None:
         family = _family(leader)
         _signal(family, psutil.Process.terminate)
         _wait_for_end(family, timeout_seconds)
         # Who was born meanwhile has a parent in the family or is still in the session.
-        left = [process for process in {*family, *_family(leader)} if _is_alive(process)]
+        left = [process for process in {*family, *_family(leader)} if is_alive(process)]
         if left:
             log.warning("%s: %d processes did not stop in %g s; killed", name, len(left), timeout_seconds)
             _signal(left, psutil.Process.kill)
@@ -147,26 +146,8 @@ def _signal(processes: list[psutil.Process], send: Callable[[psutil.Process], No
 
 def _wait_for_end(processes: list[psutil.Process], timeout_seconds: float) -> None:
     deadline = time.monotonic() + timeout_seconds
-    while any(_is_alive(process) for process in processes) and time.monotonic() < deadline:
+    while any(is_alive(process) for process in processes) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    """A zombie has ended; in a container without an init it may stay in the table for ever."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _process(daemon: Daemon) -> psutil.Process | None:
-    """The living process of a record, never another one that got its pid."""
-    try:
-        process = psutil.Process(daemon.pid)
-        is_same = abs(process.create_time() - daemon.started) < _CLOCK_SECONDS
-    except psutil.NoSuchProcess:
-        return None
-    return process if is_same and _is_alive(process) else None
 
 
 def _tail(daemon: Daemon) -> str:

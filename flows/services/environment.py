@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from flows.services.daemon import running_daemon
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
 
@@ -52,6 +53,8 @@ def service_environment(home: Home, prefect_port: int) -> dict[str, str]:
         # The server's pages ask for its API at this address, whatever `--port` says.
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
         "PREFECT_SERVER_API_PORT": str(prefect_port),
+        # By default any page open in a browser here may create a flow run, and with it run a command.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://127.0.0.1:{prefect_port},http://localhost:{prefect_port}",
         "PREFECT_WORKER_QUERY_SECONDS": "5",
         # Nothing here uses MLflow's job queue, and it takes eight processes of 110 MB.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -83,6 +86,8 @@ def api_url(port: int) -> str:
     return f"http://127.0.0.1:{port}/api"
 
 
-def mlflow_url() -> str:
-    """Return where the MLflow server of `llm-retrain up` listens."""
-    return f"http://127.0.0.1:{port_from_environment(MLFLOW_PORT)}"
+def mlflow_url(home: Home) -> str:
+    """Return where the MLflow server of `llm-retrain up` listens, or will listen."""
+    running = running_daemon(home, "mlflow")
+    port = running.port if running and running.port else port_from_environment(MLFLOW_PORT)
+    return f"http://127.0.0.1:{port}"

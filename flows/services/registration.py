@@ -75,7 +75,8 @@ def deploy(api: PrefectApi, home: Home, environment: dict[str, str], config: Ret
 def lay_over(deployment: dict[str, Any], config: RetrainConfig) -> dict[str, Any]:
     """Return a deployment's parameters with what `config` sets differently from the defaults.
 
-    A flow takes the sections it knows: the monitor those of `MonitorConfig`, where its own section's keys stand bare.
+    What `up` was given is the whole configuration of its retrainings; without, they do as the champion's run did. A
+    flow takes the sections it knows: the monitor those of `MonitorConfig`, where its own section's keys stand bare.
     """
     flow_of_monitor = deployment["entrypoint"].startswith("flows.monitor.")
     known = MonitorConfig.model_fields if flow_of_monitor else RetrainConfig.model_fields
@@ -86,7 +87,10 @@ def lay_over(deployment: dict[str, Any], config: RetrainConfig) -> dict[str, Any
         return dict(deployment["parameters"])
     below = deployment["parameters"].get("config", {})
     merged = {section: {**below.get(section, {}), **values} for section, values in above.items()}
-    return {**deployment["parameters"], "config": {**below, **bare, **merged}}
+    parameters = {**deployment["parameters"], "config": {**below, **bare, **merged}}
+    if "like_champion" in parameters:
+        parameters["like_champion"] = False  # somebody said how it shall be
+    return parameters
 
 
 def settings_of(config: RetrainConfig) -> dict[str, dict[str, Any]]:

@@ -13,14 +13,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from tasks.contracts.errors import ConfigError
 from tasks.contracts.home import PROJECT_ROOT, checked_name
+from tasks.contracts.strict_yaml import DuplicateKey, load_yaml
 
 PRESETS = PROJECT_ROOT / "deployments" / "presets"
 
 
 class Section(BaseModel):
-    """A frozen group of settings in which an unknown key is an error."""
+    """A frozen group of settings in which an unknown key is an error, and so is a number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _stable_name(name: str, config_key: str) -> str:
+    """Return a name that may be served and registered, and that no version of another model can have in Triton."""
+    try:
+        checked_name(name, config_key)
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix(f"{config_key} is {name!r}; ")) from error
+    version = re.search(r"-v[0-9]+$", name)
+    if version:
+        raise ValueError(f"expected a name that does not end in {version[0]}, as the served versions of a model do")
+    return name
 
 
 class BaseModelSection(Section):
@@ -80,7 +93,7 @@ class DataSection(Section):
     train_rows: int = Field(300, ge=1, description="rows to train on at most")
     eval_rows: int = Field(64, ge=1, description="rows to evaluate on at most")
     seed: int = Field(17, ge=0, description="chooses the rows and the split")
-    min_answer_chars: int = Field(2, ge=1, description="rows with a shorter answer are rejected")
+    min_answer_chars: int = Field(1, ge=1, description="rows with a shorter answer are rejected")
     max_row_chars: int = Field(6_000, ge=16, description="rows with more characters in all are rejected")
     max_malformed_share: float = Field(
         0.05, ge=0, le=1, description="share of unreadable lines in a file above which the run stops"
@@ -124,10 +137,17 @@ class ServingSection(Section):
     @field_validator("model_name")
     @classmethod
     def _is_a_safe_name(cls, name: str) -> str:
-        try:
-            return checked_name(name, "serving.model_name")
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
+        return _stable_name(name, "serving.model_name")
+
+    @model_validator(mode="after")
+    def _ports_are_different(self) -> "ServingSection":
+        ports = (self.http_port, self.grpc_port, self.metrics_port)
+        if len(set(ports)) < len(ports):
+            raise ValueError(
+                "serving.http_port, grpc_port and metrics_port are "
+                f"{ports[0]}, {ports[1]} and {ports[2]}; expected three different ports"
+            )
+        return self
 
 
 class EvaluationSection(Section):
@@ -161,6 +181,11 @@ class RegistrySection(Section):
     experiment: str = Field("llm-retrain", description="MLflow experiment of the runs")
     tracking_uri: str = Field("", description="MLflow tracking server; empty: sqlite in the state directory")
 
+    @field_validator("model_name")
+    @classmethod
+    def _is_a_safe_name(cls, name: str) -> str:
+        return _stable_name(name, "registry.model_name")
+
 
 class MonitorSection(Section):
     """Comparison of recent requests with what the champion was trained on."""
@@ -172,6 +197,20 @@ class MonitorSection(Section):
     min_auc: float = Field(0.65, ge=0.5, le=1, description="area under the ROC curve that counts as drift")
     permutations: int = Field(1_000, ge=100, description="label permutations for the p-value")
     seed: int = Field(17, ge=0, description="split and permutations")
+
+    @model_validator(mode="after")
+    def _something_can_be_judged(self) -> "MonitorSection":
+        if 1 / (1 + self.permutations) >= self.alpha:
+            raise ValueError(
+                f"monitor.permutations is {self.permutations}, whose smallest p-value is not below monitor.alpha "
+                f"{self.alpha:g}; expected at least {int(1 / self.alpha)} permutations"
+            )
+        if self.min_requests > self.window_requests:
+            raise ValueError(
+                f"monitor.min_requests is {self.min_requests} but monitor.window_requests is {self.window_requests}; "
+                "expected a window of at least min_requests, or nothing is ever judged"
+            )
+        return self
 
 
 class RetrainConfig(Section):
@@ -248,9 +287,11 @@ def validate_config(values: dict[str, Any]) -> RetrainConfig:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config is {str(path)!r}, which cannot be read: {error}") from error
+    except DuplicateKey as error:
+        raise ConfigError(f"--config is {str(path)!r}, in which {error}; expected it once") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"--config is {str(path)!r}, which is not YAML: {' '.join(str(error).split())}") from error
     if content is None:
@@ -265,7 +306,9 @@ def _parse_override(override: str) -> dict[str, Any]:
     if not equals or not dotted:
         raise ConfigError(f"--set is {override!r}; expected section.key=value")
     try:
-        nested: Any = yaml.safe_load(value)
+        nested: Any = load_yaml(value)
+    except DuplicateKey as error:
+        raise ConfigError(f"--set is {override!r}, in which {error}; expected it once") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"--set is {override!r}; its value is not YAML") from error
     for part in reversed(dotted.split(".")):
@@ -275,10 +318,19 @@ def _parse_override(override: str) -> dict[str, Any]:
 
 
 def with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return `values` with paths that do not depend on a working directory; what has no known shape stays as it is."""
+    """Return `values` with paths that do not depend on a working directory; what has no known shape stays as it is.
 
-    def absolute(text: str) -> str:
-        return str(folder / Path(text).expanduser()) if text else text
+    Raises:
+        ConfigError: a path begins with the home directory of a user that there is not.
+    """
+
+    def absolute(text: str, config_key: str) -> str:
+        try:
+            return str(folder / Path(text).expanduser()) if text else text
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{config_key} names {text!r}, whose home directory is not known; expected a path"
+            ) from error
 
     result = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in values.items()}
     data, base_model, monitor = (
@@ -287,16 +339,16 @@ def with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     for key in ("sources", "evaluation_sources"):
         if isinstance(data.get(key), list):
             data[key] = [
-                {**source, "path": absolute(source["path"])}
+                {**source, "path": absolute(source["path"], f"data.{key}")}
                 if isinstance(source, dict) and isinstance(source.get("path"), str)
                 else source
                 for source in data[key]
             ]
     source = base_model.get("source")
     if isinstance(source, str) and source.startswith("dir:"):
-        base_model["source"] = "dir:" + absolute(source.removeprefix("dir:"))
+        base_model["source"] = "dir:" + absolute(source.removeprefix("dir:"), "base_model.source")
     if isinstance(monitor.get("requests_path"), str):
-        monitor["requests_path"] = absolute(monitor["requests_path"])
+        monitor["requests_path"] = absolute(monitor["requests_path"], "monitor.requests_path")
     return result
 
 
@@ -315,7 +367,9 @@ def _explain(problem: Any) -> str:
         close = difflib.get_close_matches(parts[-1], _known_keys(), n=1)
         return f"{key} is not a config key" + (f"; did you mean {close[0]}?" if close else "")
     message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{key} is {problem['input']!r}: {message}" if key else message
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict):
+        return message  # about several keys, which it names itself
+    return f"{key} is {problem['input']!r}: {message}"
 
 
 def _known_keys() -> list[str]:

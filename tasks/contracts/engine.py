@@ -15,6 +15,8 @@ TEMPLATE_DATE = "2025-01-01"
 With the real date, the prompts that a version was trained, judged and checked with would be other prompts tomorrow,
 and a rollback to it would fail its golden prompts. It goes into the keys of adapters and servables.
 """
+GOLDEN_REQUEST_ID = "llm-retrain-golden-prompt"
+"""The request id of what a roll-out asks through the router: it stands in the request log, and no user asked it."""
 
 
 def load_engine(version_directory: Path, threads: int = 0) -> Any:

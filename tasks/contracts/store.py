@@ -132,12 +132,15 @@ class Store:
 
     def entries(self, kind: str) -> Iterator[Entry]:
         """Yield the complete entries of a kind, without verifying their files."""
-        for manifest in sorted((self.root / kind).glob(f"*/{MANIFEST}")):
+        for manifest in sorted((self.root / kind).glob(f"[!.]*/{MANIFEST}")):
             yield entry_at(manifest.parent)
 
     def _make(self, kind: str, key: str, inputs: dict[str, Any], write: Callable[[Path], dict[str, Any]]) -> Entry:
         parent = self.root / kind
         parent.mkdir(parents=True, exist_ok=True)
+        for left in parent.glob(f".{key[:12]}-*"):  # by a process that was killed: the lock says nobody works in it
+            log.info("removing %s, which an interrupted run left", left)
+            shutil.rmtree(left, ignore_errors=True)
         working = Path(tempfile.mkdtemp(prefix=f".{key[:12]}-", dir=parent))
         try:
             facts = write(working)

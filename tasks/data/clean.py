@@ -7,7 +7,8 @@ from typing import Any
 
 from tasks.contracts.config import DataSection
 from tasks.contracts.jsonl import canonical_json
-from tasks.data.rows import Message, Row, answer_of, build_row
+from tasks.contracts.twins import folded
+from tasks.data.rows import Row, answer_of, build_row
 
 EMPTY_ANSWER = "empty answer"
 SHORT_ANSWER = "answer too short"
@@ -45,11 +46,6 @@ def clean(rows: Iterable[Row], data: DataSection) -> Sifted:
     return Sifted(kept, rejected)
 
 
-def folded(messages: list[Message]) -> str:
-    """Spell messages so that those which differ only in case, white space or Unicode composition are equal."""
-    return canonical_json([[message["role"], _fold(message["content"])] for message in messages])
-
-
 def rejected_row(row: Row, reason: str, detail: str) -> dict[str, Any]:
     """Return the record of a row that is not used: counted under `reason`, the row itself kept."""
     return {"reason": reason, "detail": detail, "source": row["source"], "row": row}
@@ -75,7 +71,3 @@ def _with_normal_text(row: Row) -> Row:
 def _normal_text(text: str) -> str:
     """Compose characters (NFC), end lines with a line feed, and drop white space at the end."""
     return unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").rstrip()
-
-
-def _fold(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text.casefold()).split())

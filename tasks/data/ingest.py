@@ -18,6 +18,8 @@ from tasks.data.rows import Rejection, Row
 def ingest(data: DataSection, store: Store, sources: tuple[Source, ...]) -> RowSet:
     """Read `sources` (those of `data.sources` or of `data.evaluation_sources`) into canonical rows.
 
+    A rejected line is recorded with its source's name and its place in `sources`, from 0.
+
     The store's key is made of the sources' contents and names without directories, so unchanged sources are not read
     again, here or on another machine.
 
@@ -34,19 +36,20 @@ def ingest(data: DataSection, store: Store, sources: tuple[Source, ...]) -> RowS
     }
 
     def write(directory: Path) -> dict[str, Any]:
-        rejected: list[Rejection] = []
+        rejected: list[dict[str, Any]] = []
 
         def kept() -> Iterator[Row]:
-            for source, description in zip(sources, described, strict=True):
+            for index, (source, description) in enumerate(zip(sources, described, strict=True)):
                 for result in _read(source, description["digest"], data):
                     if isinstance(result, Rejection):
-                        rejected.append(result)
+                        # Files in two folders may have one name, and paths must not enter the store.
+                        rejected.append({**asdict(result), "source_index": index})
                     else:
                         yield result
 
         rows_kept = write_jsonl(directory / "rows.jsonl", kept())
-        write_jsonl(directory / "rejected.jsonl", map(asdict, rejected))
-        by_reason = Counter(rejection.reason for rejection in rejected)
+        write_jsonl(directory / "rejected.jsonl", rejected)
+        by_reason = Counter(record["reason"] for record in rejected)
         return {"rows_read": rows_kept + len(rejected), "rows_kept": rows_kept, "rejected": dict(by_reason)}
 
     entry = store.produce("rows", inputs, write)

@@ -12,7 +12,8 @@ from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import digest_of_file
 from tasks.data.rows import NOT_A_ROW, Rejection, Row, UnusableRow, build_row, messages_of
 
-_EXCERPT_CHARS = 120
+_EXCERPT_CHARS = 2_000
+_NAMED_LINES = 3
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -41,7 +42,7 @@ def read_rows(
         DataError: the file is missing or unreadable, too many lines are malformed, or it changed meanwhile.
     """
     lines = malformed = 0
-    first: Rejection | None = None
+    first: list[Rejection] = []
     digest = hashlib.sha256()
     with _readable(source, config_key), Path(source.path).open("rb") as file:
         for number, line in enumerate(file, 1):  # bytes: text mode would stop at the first bad one
@@ -54,15 +55,16 @@ def read_rows(
             result = _row_of(line, number, source)
             if isinstance(result, Rejection):
                 malformed += 1
-                first = first or result
+                if len(first) < _NAMED_LINES:
+                    first.append(result)
             yield result
     if digest.hexdigest() != expected_digest:
         raise DataError(f"{config_key} names {source.path!r}, which changed while it was read; run again")
-    if first is not None and malformed > max_malformed_share * lines:
+    if malformed > max_malformed_share * lines:
+        named = "; ".join(f"{bad.source}:{bad.line}: {bad.reason} ({bad.detail})" for bad in first)
         raise DataError(
             f"{config_key} names {source.path!r}, in which {malformed} of {lines} lines are malformed, more than the "
-            f"share of {max_malformed_share} that data.max_malformed_share allows; "
-            f"the first is line {first.line} ({first.reason}: {first.detail})"
+            f"share of {max_malformed_share} that data.max_malformed_share allows; the first: {named}"
         )
 
 

@@ -14,7 +14,8 @@ from tasks.contracts.config import DataSection
 from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import canonical_json, digest_of, read_jsonl, write_jsonl
 from tasks.contracts.store import Store, code_digest
-from tasks.data.clean import Sifted, clean, folded, rejected_row
+from tasks.contracts.twins import folded
+from tasks.data.clean import LONG_ROW, SHORT_ANSWER, Sifted, clean, rejected_row
 from tasks.data.rows import Row, prompt_of
 
 TWIN = "twin of an evaluation row"
@@ -25,6 +26,11 @@ EVALUATION_SOURCES = "data.evaluation_sources"
 
 # What the data set depends on; the sources and what counts as malformed are in the rows' own digest.
 _SETTINGS = {"train_rows", "eval_rows", "seed", "min_answer_chars", "max_row_chars"}
+
+HELD_OUT_PERCENT = 30
+"""Prompts held out at most: a quota for large files would leave a small one with nothing to train on."""
+
+_LIMITS = {SHORT_ANSWER: ("min_answer_chars", "lower"), LONG_ROW: ("max_row_chars", "raise")}
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def build_dataset(rows: RowSet, evaluation_rows: RowSet | None, data: DataSectio
     def write(directory: Path) -> dict[str, Any]:
         contents = {key: load_rows(row_set.path / "rows.jsonl") for key, row_set in row_sets.items()}
         parts = split(contents[SOURCES], contents.get(EVALUATION_SOURCES), data)
-        return _write_dataset(directory, parts, row_sets)
+        return _write_dataset(directory, parts, row_sets, data)
 
     entry = store.produce("dataset", inputs, write)
     facts = {name: value for name, value in entry.facts.items() if name != "origins"}
@@ -106,12 +112,13 @@ def split(rows: list[Row], own_evaluation: list[Row] | None, data: DataSection) 
 
 
 def hold_out(rows: list[Row], data: DataSection) -> list[Row]:
-    """Choose evaluation rows: the first row of each of at most `data.eval_rows` prompts."""
+    """Choose evaluation rows: the first row of each of at most `data.eval_rows` prompts, and of at most 30 % of all."""
     by_prompt: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_prompt[folded(prompt_of(row))].append(row)
-    prompts = sorted(by_prompt, key=lambda prompt: digest_of([data.seed, prompt]))[: data.eval_rows]
-    return [by_prompt[prompt][0] for prompt in prompts]
+    quota = min(data.eval_rows, max(1, len(by_prompt) * HELD_OUT_PERCENT // 100))
+    prompts = sorted(by_prompt, key=lambda prompt: digest_of([data.seed, prompt]))
+    return [by_prompt[prompt][0] for prompt in prompts[:quota]]
 
 
 def without_twins(rows: list[Row], evaluation: list[Row]) -> Sifted:
@@ -142,10 +149,10 @@ def _by_id(rows: list[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: str(row["id"]))
 
 
-def _write_dataset(directory: Path, parts: Split, row_sets: dict[str, RowSet]) -> dict[str, Any]:
+def _write_dataset(directory: Path, parts: Split, row_sets: dict[str, RowSet], data: DataSection) -> dict[str, Any]:
     origins = {key: _account(parts, key, row_set) for key, row_set in row_sets.items()}
     total = _sum_of(list(origins.values()))
-    _check_not_empty(total, row_sets)
+    _check_not_empty(total, origins, data)
     records = [record for key, row_set in row_sets.items() for record in _malformed(row_set) + parts.rejected[key]]
     write_jsonl(directory / "train.jsonl", parts.train)
     write_jsonl(directory / "eval.jsonl", parts.evaluation)
@@ -183,15 +190,21 @@ def _malformed(row_set: RowSet) -> list[dict[str, Any]]:
     return [{key: value for key, value in record.items() if key != "line"} for record in records]
 
 
-def _check_not_empty(total: Account, row_sets: dict[str, RowSet]) -> None:
+def _check_not_empty(total: Account, origins: dict[str, Account], data: DataSection) -> None:
     if total.train_rows and total.eval_rows:
         return
     missing, key = ("evaluate", EVALUATION_SOURCES) if not total.eval_rows else ("train", SOURCES)
-    key = key if key in row_sets else SOURCES
-    held_out = total.train_rows == 0 and total.eval_rows > 0 and EVALUATION_SOURCES not in row_sets
-    advice = "lower data.eval_rows or add rows" if held_out else "add rows"
+    key = key if key in origins else SOURCES
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(total.rejected.items())) or "none"
     raise DataError(
         f"{key} leaves nothing to {missing} on: of {total.rows_read} rows read, {total.train_rows} are for training, "
-        f"{total.eval_rows} for evaluation, rejected: {reasons}; {advice}"
+        f"{total.eval_rows} for evaluation, rejected: {reasons}; {_advice(origins[key].rejected, data)}"
     )
+
+
+def _advice(rejected: dict[str, int], data: DataSection) -> str:
+    most = max(rejected, key=lambda reason: rejected[reason], default="")
+    if most not in _LIMITS:
+        return "add rows"
+    setting, change = _LIMITS[most]
+    return f"data.{setting} ({getattr(data, setting)}) rejected most: {change} it or add rows"

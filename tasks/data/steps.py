@@ -11,7 +11,7 @@ from tasks.contracts.artifacts import DatasetRef, RowSet
 from tasks.contracts.config import DataSection, Source
 from tasks.contracts.store import Store
 from tasks.data.ingest import ingest
-from tasks.data.split import build_dataset
+from tasks.data.split import HELD_OUT_PERCENT, build_dataset
 
 log = logging.getLogger("llm_retrain.data")
 
@@ -42,6 +42,12 @@ def build_dataset_task(rows: RowSet, evaluation_rows: RowSet | None, data: DataS
         "%d rows read: %d to train on, %d to evaluate on%s",
         *(dataset.rows_read, dataset.train_rows, dataset.eval_rows, _reasons(dataset.rejected)),
     )
+    if evaluation_rows is None and dataset.eval_rows < data.eval_rows:
+        log.warning(
+            "data.eval_rows is %d, but %d rows are evaluated: at most %d %% of the prompts are held out; "
+            "add rows, or name data.evaluation_sources",
+            *(data.eval_rows, dataset.eval_rows, HELD_OUT_PERCENT),
+        )
     if FlowRunContext.get():
         create_table_artifact(
             key="row-accounting",

@@ -8,31 +8,38 @@ from typing import Any
 from tasks.contracts.artifacts import EvalReport, Interval, Predictions, interval_from_json
 from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import EvaluationError
-from tasks.contracts.jsonl import write_jsonl
+from tasks.contracts.jsonl import digest_of_file, write_jsonl
 from tasks.contracts.store import Store, code_digest, entry_at
 from tasks.evaluation.markdown import render
 from tasks.evaluation.scoring import SYSTEMS, Scored, score_systems
 from tasks.evaluation.side_by_side import SideBySide, read_side_by_side
 
 
-def build_report(predictions: dict[str, Predictions], evaluation: EvaluationSection, store: Store) -> EvalReport:
+def build_report(
+    predictions: dict[str, Predictions], evaluation: EvaluationSection, store: Store, learned: Path | None = None
+) -> EvalReport:
     """Score the systems on the rows they all answered, or find the report that did.
 
     Args:
         predictions: system ("base", "champion" if any, "candidate") → its answers.
         evaluation: resamples, confidence and seed.
         store: where the report is kept.
+        learned: the champion's `train.jsonl`: nobody is judged on rows that stand in it.
 
     Raises:
-        EvaluationError: a system is missing, or the systems did not answer the same rows in the same order.
+        EvaluationError: a system is missing, the systems did not answer the same rows in the same order, or the
+            champion was trained on all of them.
     """
     ordered = {system: predictions[system] for system in SYSTEMS if system in predictions}
     unknown = set(predictions) - set(ordered)
     if unknown:
         raise EvaluationError(f"{sorted(unknown)[0]!r} is not a system; expected {', '.join(SYSTEMS)}")
+    if learned is not None and not learned.is_file():
+        raise EvaluationError(f"the champion's training rows at {learned} are lost")
     context = {
         "predictions": {system: answered.digest for system, answered in ordered.items()},
         "evaluation": evaluation.model_dump(mode="json"),
+        "champion_learned": digest_of_file(learned) if learned else None,
     }
     inputs = {
         **context,
@@ -41,7 +48,7 @@ def build_report(predictions: dict[str, Predictions], evaluation: EvaluationSect
     }
 
     def write(directory: Path) -> dict[str, Any]:
-        rows = read_side_by_side(ordered)
+        rows = read_side_by_side(ordered, learned)
         return write_report(directory, rows, score_systems(rows.answers, rows.references, evaluation), context)
 
     return load_report(store.produce("report", inputs, write).path)

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tasks.contracts.artifacts import Predictions
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.jsonl import read_jsonl
+from tasks.contracts.twins import folded
 
 _FIELDS = ("id", "messages", "reference", "answer")
 
@@ -39,12 +41,19 @@ class SideBySide:
             }
 
 
-def read_side_by_side(predictions: dict[str, Predictions]) -> SideBySide:
-    """Read every system's `predictions.jsonl`.
+def read_side_by_side(predictions: dict[str, Predictions], learned: Path | None = None) -> SideBySide:
+    """Read every system's `predictions.jsonl`, without the rows that the champion knows by heart.
+
+    The split keeps the candidate's evaluation rows out of its training rows. The champion was trained on the rows of
+    its own day: with other sources, quotas or another seed, evaluation rows of today may be among them.
+
+    Args:
+        predictions: system → its answers.
+        learned: the champion's `train.jsonl`; rows with a prompt in it are left out.
 
     Raises:
-        EvaluationError: there is no system or no row, a file is missing or malformed, or the systems did not answer
-            the same rows in the same order.
+        EvaluationError: there is no system or no row, a file is missing or malformed, the systems did not answer the
+            same rows in the same order, or the champion has learned all of them.
     """
     if not predictions:
         raise EvaluationError("there are no predictions; expected those of base and candidate")
@@ -52,6 +61,9 @@ def read_side_by_side(predictions: dict[str, Predictions]) -> SideBySide:
     first = next(iter(lines))
     for system, others in lines.items():
         _check_same_rows(first, lines[first], system, others)
+    if learned is not None:
+        kept = _not_learned(lines[first], learned)
+        lines = {system: [others[position] for position in kept] for system, others in lines.items()}
     return SideBySide(
         ids=[line["id"] for line in lines[first]],
         prompts=[prompt_text(line["messages"]) for line in lines[first]],
@@ -65,6 +77,20 @@ def prompt_text(messages: list[dict[str, str]]) -> str:
     if len(messages) == 1 and messages[0]["role"] == "user":
         return messages[0]["content"]
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
+def _not_learned(lines: list[dict[str, Any]], learned: Path) -> list[int]:
+    try:
+        known = {folded(row["messages"][:-1]) for row in read_jsonl(learned)}
+    except (OSError, ValueError, KeyError) as error:
+        raise EvaluationError(f"the champion's training rows at {learned} cannot be read: {error}") from error
+    kept = [position for position, line in enumerate(lines) if folded(line["messages"]) not in known]
+    if not kept:
+        raise EvaluationError(
+            f"the champion was trained on all {len(lines)} evaluation rows, so nothing can be compared; "
+            "name rows that it has not seen in data.evaluation_sources"
+        )
+    return kept
 
 
 def _read_lines(system: str, predictions: Predictions) -> list[dict[str, Any]]:

@@ -6,7 +6,14 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from tasks.contracts.artifacts import DatasetRef, EvalReport, GateDecision, Predictions, ServableModel
+from tasks.contracts.artifacts import (
+    DatasetRef,
+    EvalReport,
+    GateDecision,
+    Predictions,
+    RegisteredVersion,
+    ServableModel,
+)
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
 from tasks.contracts.progress import stage_progress
@@ -39,9 +46,21 @@ def generate_predictions(
 
 
 @task(name="build report", cache_policy=NO_CACHE)
-def build_report(predictions: dict[str, Predictions], config: RetrainConfig, store: Store) -> EvalReport:
-    """Score all systems on the same rows and keep the report."""
-    return report.build_report(predictions, config.evaluation, store)
+def build_report(
+    predictions: dict[str, Predictions], config: RetrainConfig, store: Store, champion: RegisteredVersion | None
+) -> EvalReport:
+    """Score all systems on the same rows, none of which the champion was trained on, and keep the report."""
+    learned = champion.dataset_path / "train.jsonl" if champion else None
+    built = report.build_report(predictions, config.evaluation, store, learned)
+    left_out = predictions["candidate"].rows - built.examples
+    if left_out:
+        log.warning(
+            "%d of %d evaluation rows are left out: the champion was trained on them; %d are compared",
+            left_out,
+            predictions["candidate"].rows,
+            built.examples,
+        )
+    return built
 
 
 @task(name="decide", cache_policy=NO_CACHE)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tasks.contracts.config import MonitorConfig
+from tasks.contracts.engine import GOLDEN_REQUEST_ID
 from tasks.contracts.errors import DataError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl
@@ -63,7 +64,8 @@ def request_source(config: MonitorConfig, home: Home) -> Path:
 def read_recent_requests(config: MonitorConfig, home: Home, judged_until_seconds: float = -math.inf) -> RequestWindow:
     """Read the last `window_requests` requests, from the end of the file backwards.
 
-    A line is one of the router's log, or any object with `messages`, `text_input`, or `instruction` and `input`.
+    Golden prompts, which a roll-out sends through the router, are passed over: nobody asked them. A line is one of the
+    router's log, or any object with `messages`, `text_input`, or `instruction` and `input`.
     Requests that failed count too: the user asked. So do those that an earlier version answered: drift is a property
     of what people ask, whoever answers.
 
@@ -135,7 +137,10 @@ def _read_window(file: BinaryIO, source: Path, window_requests: int, judged_unti
     for line in _lines_from_end(file):
         if not line.strip():
             continue
-        request = _parse(line, file_time)
+        record = _record(line)
+        if record is not None and record.get("id") == GOLDEN_REQUEST_ID:
+            continue
+        request = _request(record, file_time)
         if request is None:
             malformed += 1
             continue
@@ -148,13 +153,17 @@ def _read_window(file: BinaryIO, source: Path, window_requests: int, judged_unti
     return RequestWindow(source, tuple(reversed(requests)), malformed)
 
 
-def _parse(line: bytes, file_time_seconds: float) -> Request | None:
+def _record(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
+    return record if isinstance(record, dict) else None
+
+
+def _request(record: dict[str, Any] | None, file_time_seconds: float) -> Request | None:
     text = user_text(record)
-    if text is None:
+    if record is None or text is None:
         return None
     logged = _parse_time(record.get("time"))
     return Request(text, file_time_seconds if logged is None else logged)

@@ -4,10 +4,14 @@ import html
 import logging
 import re
 
+import httpx
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.events import emit_event
+from prefect.client.orchestration import get_client
+from prefect.events import Event
+from prefect.events.schemas.events import Resource
+from prefect.settings import PREFECT_API_URL
 
 from tasks.contracts.artifacts import RegisteredVersion
 from tasks.contracts.config import MonitorConfig
@@ -19,6 +23,7 @@ from tasks.monitoring.watermark import judged_until
 log = logging.getLogger("llm_retrain.monitoring")
 
 DRIFT_EVENT = "llm-retrain.drift.detected"
+_NOT_MARKED = "the same requests are judged again by the next monitor"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()|~])")
 
 
@@ -48,9 +53,10 @@ def detect_drift_task(window: RequestWindow, champion: RegisteredVersion, config
 
 
 def emit_drift_event(verdict: DriftVerdict, model_name: str, version: int) -> bool:
-    """Emit the event that the retrain deployment's trigger listens to.
+    """Send the event that the retrain deployment's trigger listens to, and wait until the server has it.
 
-    `emit_event` logs its errors and raises none of them, so the verdict must be on record before.
+    Not through `prefect.events.emit_event`, which returns when the event is in a queue: what is lost from there would
+    never be sent again, for its requests count as judged.
 
     Args:
         verdict: one that drifted.
@@ -58,11 +64,16 @@ def emit_drift_event(verdict: DriftVerdict, model_name: str, version: int) -> bo
         version: the champion that was judged.
 
     Returns:
-        False if Prefect could not take the event.
+        False if no server took the event; the log says why.
     """
-    event = emit_event(
+    if not PREFECT_API_URL.value():  # then the flow runs on a temporary server, which starts nothing
+        log.warning("No Prefect server runs that could start a retraining (llm-retrain up); %s", _NOT_MARKED)
+        return False
+    event = Event(
         event=DRIFT_EVENT,
-        resource={"prefect.resource.id": f"llm-retrain.model.{model_name}", "prefect.resource.name": model_name},
+        resource=Resource(
+            {"prefect.resource.id": f"llm-retrain.model.{model_name}", "prefect.resource.name": model_name}
+        ),
         payload={
             "auc": verdict.auc,
             "p_value": verdict.p_value,
@@ -71,9 +82,13 @@ def emit_drift_event(verdict: DriftVerdict, model_name: str, version: int) -> bo
             "version": version,
         },
     )
-    if event is None:
-        log.warning("The drift event was not taken by Prefect; the same requests are judged again by the next monitor")
-    return event is not None
+    try:
+        with get_client(sync_client=True) as client:
+            client.request("POST", "/events", json=[event.model_dump(mode="json")])
+    except httpx.HTTPError as error:
+        log.warning("Prefect did not take the drift event (%s); %s", error, _NOT_MARKED)
+        return False
+    return True
 
 
 def verdict_markdown(verdict: DriftVerdict, champion: RegisteredVersion, window: RequestWindow) -> str:

@@ -1,6 +1,7 @@
 """Runs in MLflow: parameters, the loss curve while it grows, data sets, scores, tables and the verdict."""
 
 import json
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from tasks.registry.connection import connect, experiment_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+log = logging.getLogger("llm_retrain.registry")
 
 _STEP_METRICS = ("loss", "learning_rate", "gradient_norm", "tokens_per_second")
 _FLUSH_SECONDS = 3.0
@@ -35,8 +38,11 @@ def tracked_run(config: RetrainConfig, home: Home, reason: str, tags: dict[str, 
         tracked.log_config(config)
         yield tracked
     except BaseException as error:
-        tracked.set_tags({"llm_retrain.error": f"{type(error).__name__}: {error}"[:4_000]})
-        client.set_terminated(run.info.run_id, status="FAILED")
+        try:
+            tracked.set_tags({"llm_retrain.error": f"{type(error).__name__}: {error}"[:4_000]})
+            client.set_terminated(run.info.run_id, status="FAILED")
+        except Exception as unwritten:  # it must not hide why the run failed
+            log.warning("The failure of run %s is not in MLflow: %s", run.info.run_id, unwritten)
         raise
     client.set_terminated(run.info.run_id, status="FINISHED")
 
@@ -69,10 +75,24 @@ class TrackedRun:
         self.client.log_dict(self.run_id, settings, "config.json")
 
     def log_step(self, event: dict[str, Any]) -> None:
-        """Log one optimizer step; sent in batches every few seconds, because single metrics are 20 times slower."""
+        """Log one optimizer step; sent in batches every few seconds, because single metrics are 20 times slower.
+
+        What cannot be sent, for example because the database is locked, is sent with the next batch: hours of training
+        do not end for it. Only the last batch must arrive.
+        """
+        from mlflow.exceptions import MlflowException
+
         self._steps.append(event)
-        if event["step"] == event["total_steps"] or time.monotonic() - self._flushed > _FLUSH_SECONDS:
+        is_last = event["step"] == event["total_steps"]
+        if not is_last and time.monotonic() - self._flushed <= _FLUSH_SECONDS:
+            return
+        try:
             self.flush_steps()
+        except MlflowException as error:
+            if is_last:
+                raise
+            self._flushed = time.monotonic()
+            log.warning("The loss curve is behind by %d steps, which are sent again: %s", len(self._steps), error)
 
     def flush_steps(self) -> None:
         """Send the optimizer steps that were not sent yet."""

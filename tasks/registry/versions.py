@@ -126,6 +126,24 @@ def find_version_by_alias(registry: RegistrySection, alias: str, home: Home) -> 
         raise RegistryError(f"alias {alias!r} of {registry.model_name!r} could not be read: {error.message}") from error
 
 
+def settings_of(version: RegisteredVersion, registry: RegistrySection, home: Home) -> dict[str, Any]:
+    """Return the whole configuration of the run that made a version: section → key → value.
+
+    Raises:
+        RegistryError: it is not in MLflow any more.
+    """
+    from mlflow.artifacts import load_dict
+    from mlflow.exceptions import MlflowException
+
+    connect(registry, home)  # `load_dict` asks the place that was set last
+    try:
+        return dict(load_dict(f"runs:/{version.run_id}/config.json"))
+    except (MlflowException, OSError) as error:
+        raise RegistryError(
+            f"the configuration of version {version.version} of {version.name!r} is not in MLflow any more ({error})"
+        ) from error
+
+
 def list_versions(registry: RegistrySection, home: Home) -> list[RegisteredVersion]:
     """Return all versions that llm-retrain registered, newest first; others are named in the log and left out."""
     found = connect(registry, home).search_model_versions(f"name = '{registry.model_name}'", max_results=10_000)

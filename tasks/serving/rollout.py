@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tasks.contracts.artifacts import RegisteredVersion
 from tasks.contracts.config import ServingSection
-from tasks.contracts.engine import load_engine
+from tasks.contracts.engine import GOLDEN_REQUEST_ID, load_engine
 from tasks.contracts.errors import LlmRetrainError, RolloutError, ServingError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl
@@ -128,7 +128,7 @@ def ask_through(address: TritonAddress, stable_name: str, expected: str) -> Call
     """Return a function that asks the stable name and insists on which model answers behind it."""
 
     def answer(messages: list[dict[str, str]]) -> str:
-        answered = ask(address, stable_name, messages)
+        answered = ask(address, stable_name, messages, request_id=GOLDEN_REQUEST_ID)
         if answered["served_by"] != expected:
             raise RolloutError(f"{stable_name} is answered by {answered['served_by']}, not by {expected}")
         return answered["text"]

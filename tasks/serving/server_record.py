@@ -9,6 +9,7 @@ import psutil
 
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import canonical_json
+from tasks.contracts.processes import find_process
 from tasks.serving.triton_client import TritonAddress
 
 
@@ -32,11 +33,10 @@ def read_record(home: Home) -> ServerRecord | None:
     """Return the recorded process; None if there is none or it has ended."""
     try:
         content = json.loads(_file(home).read_text(encoding="utf-8"))
-        process = psutil.Process(content["pid"])
-        if process.create_time() != content["started"] or process.status() == psutil.STATUS_ZOMBIE:
+        if find_process(content["pid"], content["started"]) is None:
             return None
         return ServerRecord(content["pid"], TritonAddress(**content["address"]))
-    except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.NoSuchProcess):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None  # never started, cut off while it was written, or gone
 
 

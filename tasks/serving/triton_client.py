@@ -136,6 +136,7 @@ def ask(
     prompt: str | list[dict[str, str]],
     max_tokens: int | None = None,
     timeout_seconds: float = 120.0,
+    request_id: str = "",
 ) -> TritonAnswer:
     """Ask a model, or the router by its stable name.
 
@@ -145,6 +146,7 @@ def ask(
         prompt: one user turn, or a whole conversation (role and content each).
         max_tokens: longest answer in tokens; None: the model's own limit.
         timeout_seconds: longest wait for the answer.
+        request_id: stands in the request log; the router makes one if it is empty.
 
     Raises:
         ServingError: the server or the model does not answer, or it refuses the request.
@@ -153,7 +155,8 @@ def ask(
     if max_tokens is not None:
         fields["sampling_parameters"] = json.dumps({"max_tokens": max_tokens})
     with _client(address, timeout_seconds, f"{model} does not answer") as client:
-        result = client.infer(model, [_string_input(name, value) for name, value in fields.items()])
+        inputs = [_string_input(name, value) for name, value in fields.items()]
+        result = client.infer(model, inputs, request_id=request_id)
     served_by = result.as_numpy("served_by")
     return TritonAnswer(
         text=result.as_numpy("text_output")[0].decode(),

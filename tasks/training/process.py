@@ -219,11 +219,13 @@ def batch_loss(model: Any, batch: list[Example], device: "torch.device") -> "tor
         ids[row, :end] = torch.tensor(example.prompt_ids + example.answer_ids)
         attended[row, :end] = 1
         targets[row, start:end] = torch.tensor(example.answer_ids)
-    wanted = (targets[:, 1:] != -100).to(device)
-    causal_lm = model.get_base_model()
-    hidden = causal_lm.base_model(input_ids=ids.to(device), attention_mask=attended.to(device)).last_hidden_state
-    logits = causal_lm.get_output_embeddings()(hidden[:, :-1][wanted])
-    return torch.nn.functional.cross_entropy(logits.float(), targets[:, 1:].to(device)[wanted])
+    wanted = torch.zeros_like(ids, dtype=torch.bool)
+    wanted[:, :-1] = targets[:, 1:] != -100
+    # The model's own forward pass, because some families scale or cap what comes out of the head.
+    logits = model.get_base_model()(
+        input_ids=ids.to(device), attention_mask=attended.to(device), logits_to_keep=wanted.to(device)
+    ).logits
+    return torch.nn.functional.cross_entropy(logits.float(), targets[:, 1:][wanted[:, :-1]].to(device))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def test_smollm2_learns_from_docstrings_and_serves_what_was_evaluated(triton_hom
     skip_without_triton()
     config = RetrainConfig.model_validate(
         {
-            "data": {"train_rows": 96, "eval_rows": 32, "sources": [{"kind": "docstrings", "max_code_chars": 300}]},
+            "data": {"train_rows": 96, "eval_rows": 48, "sources": [{"kind": "docstrings", "max_code_chars": 200}]},
             "serving": {**triton_serving.model_dump(), "max_new_tokens": 32},
         }
     )

@@ -386,10 +386,22 @@ def test_a_ledger_that_cannot_be_written_stops_a_promotion_before_it_changes_any
     assert stage.everything() == before
 
 
+def test_another_registry_does_not_take_the_served_model_down(standing):
+    """A typing mistake in registry.model_name, or a lost database: no champion is known, and one answers."""
+    stage, *_ = standing
+    before = stage.everything()
+    registry = stage.config.registry.model_copy(update={"model_name": f"{stage.name}-typo"})
+    with pytest.raises(RolloutError, match=f"is answered by {stage.name}-v2, and the registered model .* no champion"):
+        settle(stage.config.model_copy(update={"registry": registry}), stage.home)
+    assert stage.everything() == before
+
+
 def test_a_routing_that_names_nobodys_champion_is_emptied(stage):
     """A crash in the very first promotion: it was routed, and no alias was set."""
     stage.switch(stage.version())
     write_aliases(stage.config.registry, stage.home, {})
+    intent = {"outcome": "promoted", "aliases": {}}
+    append_to_ledger(stage.home, "started", stage.name, None, 1, "test", "", intent)
     assert settle(stage.config, stage.home) == {}
     assert read_routing(stage.home.routing_file(stage.name)).champion is None
     assert stage.events()[-1] == ("reconciled", 1, None)

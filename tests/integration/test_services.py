@@ -80,6 +80,15 @@ def test_every_service_is_running_where_it_says(services):
     assert again["prefect"] == ("running", states["prefect"].pid)
 
 
+def test_a_web_page_of_somebody_else_may_not_use_the_prefect_server(services):
+    """It could start a run, and with it a command. Its browser asks first, and must not be told that it may."""
+    _, states, api = services
+    ask_first = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    for origin, allowed in (("http://evil.example", None), (states["prefect"].address, states["prefect"].address)):
+        told = api.options("/flow_runs/", headers={"Origin": origin, **ask_first})
+        assert told.headers.get("access-control-allow-origin") == allowed
+
+
 def test_servers_listen_on_the_loopback_address_only(services):
     _, states, _ = services
     for name in ("prefect", "mlflow"):

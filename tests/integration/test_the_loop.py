@@ -21,6 +21,10 @@ from tasks.serving.tritonserver import running_triton
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
+WINDOW = 64
+"""How many of the last requests the monitor judges here."""
+
+
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory):
     skip_without_triton()
@@ -149,6 +153,15 @@ def test_promotion_by_hand_switches_without_an_error_for_clients(loop, promoted)
     assert set(served_by) == {"assistant-v1", "assistant-v3"}
 
 
+def test_rollback_from_the_ui_and_promotion_from_the_command_line(loop, promoted):
+    ended = loop.wait_for_run(loop.start_run("rollback/by-hand", {"reason": "operator says so"}))
+    assert ended["state"]["type"] == "COMPLETED", ended["state"]["message"]
+    assert loop.aliases()["champion"] == 1
+    assert loop.ask(promoted["question"]["prompt"])["served_by"] == "assistant-v1"
+    assert loop.json("promote", "3")["version"] == 3
+    assert loop.aliases() == {"champion": 3, "previous": 1}
+
+
 def test_a_version_that_does_not_load_is_undone_and_nobody_notices(loop, promoted):
     version = _register_copy(loop, "broken", _truncate_the_weights)
     _refused(loop, promoted, version, r"does not load|cannot be loaded")
@@ -182,9 +195,8 @@ def test_what_was_rolled_back_is_not_promoted_again_by_the_next_run(loop, promot
 
 
 def test_requests_of_the_same_kind_start_nothing(loop, promoted):
-    for prompt in prompts_from(loop.stdlib / "asyncio", 60, skip=50) + prompts_from(
-        loop.stdlib / "unittest", 36, skip=30
-    ):
+    asyncio, unittest = loop.stdlib / "asyncio", loop.stdlib / "unittest"
+    for prompt in prompts_from(asyncio, 45, skip=50) + prompts_from(unittest, 27, skip=30):
         loop.ask(prompt)
     verdict = _monitor(loop)
     assert verdict["state"]["name"] == "No drift", verdict["state"]["message"]
@@ -196,8 +208,8 @@ def test_requests_of_another_kind_start_a_retraining_with_its_reason(loop, promo
 
     more = prompts_from(loop.stdlib / "http", 20)
     write_jsonl(loop.rows_path, [*read_jsonl(loop.rows_path), *({"instruction": p, "output": ANSWER} for p in more)])
-    library = prompts_from(_folder_of(sklearn), 90)
-    assert len(library) == 90
+    library = prompts_from(_folder_of(sklearn), WINDOW)
+    assert len(library) == WINDOW
     for prompt in library:
         loop.ask(prompt)
     verdict = _monitor(loop)
@@ -213,7 +225,7 @@ def test_requests_of_another_kind_start_a_retraining_with_its_reason(loop, promo
 
 
 def test_one_drift_starts_one_retraining(loop, promoted):
-    assert _monitor(loop)["state"]["name"] == "No drift", "the requests were judged before"
+    assert loop.json("monitor")["drifted"] is False, "the requests were judged before"
     assert len(loop.runs_of("retrain/on-drift")) == 1
 
 
@@ -243,10 +255,10 @@ def _answers_written(loop):
 
 
 def _monitor(loop):
-    """Run the monitor's deployment over the last 90 requests."""
+    """Run the monitor's deployment over the last requests."""
     config = loop.deployment("monitor/every-15-minutes")["parameters"].get("config", {})
     flow_run = loop.wait_for_run(
-        loop.start_run("monitor/every-15-minutes", {"config": {**config, "window_requests": 90}})
+        loop.start_run("monitor/every-15-minutes", {"config": {**config, "window_requests": WINDOW}})
     )
     assert flow_run["state"]["type"] == "COMPLETED", flow_run["state"]["message"]
     return flow_run

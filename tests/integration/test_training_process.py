@@ -239,6 +239,8 @@ def test_the_gpu_that_is_there_trains_in_bf16(place, quantization):
     import torch
 
     if not torch.cuda.is_available():
+        if os.environ.get("LLM_RETRAIN_REQUIRE_GPU"):
+            pytest.fail("LLM_RETRAIN_REQUIRE_GPU is set, and PyTorch sees no CUDA device")
         pytest.skip("needs a CUDA device")
     events = []
     changes = {"device": "auto", "precision": "bf16", "quantization": quantization, "epochs": 15.0}

@@ -8,6 +8,7 @@ import pytest
 from loop_under_test import ANSWER, Loop, prompts_from
 from servers import skip_without_triton
 
+from flows.finished import find_finished
 from tasks.contracts.store import MANIFEST
 from tasks.serving.routing import read_routing
 from tasks.serving.tritonserver import stop_tritonserver
@@ -87,14 +88,6 @@ def test_status_warns_when_another_version_answers_than_the_champion(loop, again
         assert "Warning: version 1 is champion, and assistant-v7 answers" in loop.command("status").stdout
     finally:
         table.write_text(right)
-    assert loop.json("status")["warning"] == ""
-
-
-def test_the_monitor_takes_its_settings_from_the_one_configuration(loop, again):
-    refused = loop.command("monitor", "--set", "monitor.alpha=0.0005")
-    assert refused.returncode == 2, refused.stderr
-    assert "whose smallest p-value is not below alpha 0.0005" in " ".join(refused.stderr.split())
-    assert loop.json("monitor", "--set", "monitor.alpha=0.05")["drifted"] is False
 
 
 def test_where_triton_can_run_the_same_command_serves_the_champion_again(loop, again):
@@ -122,15 +115,14 @@ def test_where_triton_can_run_the_same_command_serves_the_champion_again(loop, a
         loop.environment["LLM_RETRAIN_SERVING_ENV"] = nowhere
 
 
-def test_a_lost_report_hides_nothing_else_and_the_run_is_made_again(loop, again):
+def test_a_lost_report_hides_nothing_else_and_the_work_is_done_again(loop, again):
     """Last, because it takes away what the others read."""
     version = loop.json("history")["versions"][0]
     assert version["rougeL"] > 0
+    assert find_finished(loop.config, loop.home) is not None
     (manifest,) = (loop.home.store / "report").glob(f"*/{MANIFEST}")
     report = manifest.parent / "report.json"
     report.write_text("{")
     assert loop.json("history")["versions"][0] == version | {"rougeL": None}
     assert "ROUGE-L –" in loop.command("status").stdout
-    made_again = loop.json("run", expected_exit=4)
-    assert made_again["status"] == "inconclusive", "version 1 is its own baseline now"
-    assert made_again["version"] == 2
+    assert find_finished(loop.config, loop.home) is None

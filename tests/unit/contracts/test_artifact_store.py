@@ -49,6 +49,25 @@ def test_a_writer_that_fails_leaves_nothing(store):
     assert list((store.root / "rows").iterdir()) == []
 
 
+def test_what_a_killed_process_left_is_removed_when_its_entry_is_made(store):
+    key, other = store.key("rows", {}), store.key("rows", {"seed": 1})
+    left = [store.root / "rows" / f".{name[:12]}-abcd1234" for name in (key, other)]
+    for path in left:
+        path.mkdir(parents=True)
+        write_numbers(path)
+    store.produce("rows", {}, write_numbers)
+    assert not left[0].exists()
+    assert left[1].exists(), "another entry's may be in work"
+    store.produce("rows", {"seed": 1}, write_numbers)
+    assert sorted(path.name for path in (store.root / "rows").iterdir()) == sorted([key, other])
+
+
+def test_a_directory_in_work_is_no_entry(store):
+    entry = store.produce("rows", {}, write_numbers)
+    entry.path.rename(entry.path.with_name(f".{entry.key[:12]}-abcd1234"))
+    assert list(store.entries("rows")) == []
+
+
 def test_a_directory_without_a_manifest_does_not_exist(store):
     entry = store.produce("rows", {}, write_numbers)
     (entry.path / "manifest.json").unlink()

@@ -4,6 +4,7 @@ import pytest
 
 from tasks.contracts.config import RetrainConfig, load_config, monitor_config, preset_names
 from tasks.contracts.errors import ConfigError
+from tasks.contracts.home import PROJECT_ROOT
 
 
 @pytest.mark.parametrize("preset", preset_names())
@@ -14,6 +15,9 @@ def test_every_preset_loads_and_survives_a_round_trip(preset):
 
 def test_the_presets_are_the_ones_the_readme_names():
     assert preset_names() == ["bring-your-own", "gpu", "quickstart"]
+    readme = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
+    (line,) = (line for line in readme.splitlines() if line.startswith("Presets to start from"))
+    assert all(f"`{name}`" in line for name in preset_names())
 
 
 def test_a_file_lies_over_the_preset_and_overrides_lie_over_the_file(tmp_path):
@@ -30,7 +34,20 @@ def test_a_file_lies_over_the_preset_and_overrides_lie_over_the_file(tmp_path):
         ("data.eval_rows=0", r"data\.eval_rows is 0"),
         ("training.rank=many", r"training\.rank is 'many'"),
         ("training", r"--set is 'training'; expected section\.key=value"),
-        ("serving.model_name=../etc", r"serving\.model_name is '\.\./etc'"),
+        ("serving.model_name=../etc", r"^serving\.model_name is '\.\./etc': expected 1 to 63 lowercase letters"),
+        ("registry.model_name=../etc", r"^registry\.model_name is '\.\./etc': expected 1 to 63 lowercase letters"),
+        ("serving.model_name=mine-v2", r"^serving\.model_name is 'mine-v2': expected a name that does not end in -v2"),
+        ("registry.model_name=mine-v10", r"^registry\.model_name is 'mine-v10': expected a name .* end in -v10"),
+        ("training.learning_rate=.inf", r"^training\.learning_rate is inf: Input should be a finite number"),
+        ("gate.min_improvement=.nan", r"^gate\.min_improvement is nan: Input should be a finite number"),
+        (
+            "serving.load_timeout_seconds=.inf",
+            r"^serving\.load_timeout_seconds is inf: Input should be a finite number",
+        ),
+        (
+            "serving.grpc_port=8000",
+            r"^serving\.http_port, grpc_port and metrics_port are 8000, 8000 and 8002; expected three different ports$",
+        ),
         ("base_model.source=pickle:model.bin", r"base_model\.source is 'pickle:model\.bin'.*dir:PATH"),
         ("base_model.source=hub:org/name@main", r"expected hub:ORG/NAME@COMMIT with the 40 hex digits"),
         ("data.eval_rows=10", r"gate\.min_examples is 30 but data\.eval_rows is 10"),
@@ -52,6 +69,32 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, text, sentence):
     file.write_text(text)
     with pytest.raises(ConfigError, match=sentence):
         load_config(None, file)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("training: {rank: 4}\ndata: {seed: 1}\ntraining: {alpha: 8}\n", "training"),
+        ("training:\n  rank: 4\n  alpha: 8\n  rank: 8\n", "rank"),
+        ("data:\n  sources:\n    - {kind: jsonl, path: a, path: b}\n", "path"),
+    ],
+)
+def test_a_key_that_stands_twice_is_named_with_its_file(tmp_path, text, key):
+    file = tmp_path / "twice.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=rf"^--config is '.*twice\.yaml', in which the key '{key}' stands twice \("):
+        load_config(None, file)
+
+
+def test_a_key_that_stands_twice_in_an_override_is_named_with_the_override():
+    with pytest.raises(ConfigError, match=r"^--set is 'training=.*', in which the key 'rank' stands twice"):
+        load_config(None, None, ("training={rank: 4, alpha: 8, rank: 8}",))
+
+
+def test_a_key_that_replaces_a_merged_one_does_not_stand_twice(tmp_path):
+    file = tmp_path / "merged.yaml"
+    file.write_text("data:\n  sources:\n    - &a {kind: jsonl, path: /a}\n    - {<<: *a, path: /b}\n")
+    assert [source.path for source in load_config(None, file).data.sources] == ["/a", "/b"]
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -93,6 +136,23 @@ def test_relative_paths_count_from_the_file_they_stand_in_or_else_from_the_worki
 def test_a_path_in_the_home_directory_is_found(monkeypatch):
     monkeypatch.setenv("HOME", "/somebody")
     assert load_config(None, None, ("base_model.source=dir:~/base",)).base_model.source == "dir:/somebody/base"
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("data.sources=[{kind: jsonl, path: ~no-such-user/rows.jsonl}]", "data.sources"),
+        ("base_model.source=dir:~no-such-user/base", "base_model.source"),
+        ("monitor.requests_path=~no-such-user/requests.jsonl", "monitor.requests_path"),
+    ],
+)
+def test_the_home_directory_of_an_unknown_user_is_one_sentence_with_its_key(override, key):
+    with pytest.raises(ConfigError, match=rf"^{key} names '~no-such-user/.*', whose home directory is not known"):
+        load_config(None, None, (override,))
+
+
+def test_answers_of_one_character_are_rows_by_default():
+    assert RetrainConfig().data.min_answer_chars == 1
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from collections import Counter
 import pytest
 
 from tasks.contracts.config import DataSection
-from tasks.data.clean import DUPLICATE, EMPTY_ANSWER, LONG_ROW, SHORT_ANSWER, clean, folded
+from tasks.contracts.twins import folded
+from tasks.data.clean import DUPLICATE, EMPTY_ANSWER, LONG_ROW, SHORT_ANSWER, clean
 from tasks.data.rows import answer_of, build_row, instruction_messages
 
 DATA = DataSection(min_answer_chars=3, max_row_chars=40)

@@ -42,6 +42,18 @@ def test_several_sources_follow_each_other(write_lines, store):
     assert [row["source"] for row in read_jsonl(rows.path / "rows.jsonl")] == ["b.jsonl", "a.jsonl", "a.jsonl"]
 
 
+def test_malformed_lines_of_files_with_the_same_name_are_told_apart_by_their_source(write_lines, store, tmp_path):
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    sources = (write_lines(GOOD, b"x" * 5_000, name="a/rows.jsonl"), write_lines(b"y", GOOD, name="b/rows.jsonl"))
+    rows = ingest(DataSection(sources=sources, max_malformed_share=1), store, sources)
+    records = list(read_jsonl(rows.path / "rejected.jsonl"))
+    assert [(record["source"], record["source_index"], record["line"]) for record in records] == [
+        ("rows.jsonl", 0, 2),
+        ("rows.jsonl", 1, 1),
+    ]
+    assert [record["excerpt"] for record in records] == ["x" * 2_000, "y"]
+
+
 def test_unchanged_content_is_found_again_in_another_directory(write_lines, data_of, store, tmp_path):
     """Same content, same key: a look-up alone finds what another directory's file made."""
     source = write_lines(GOOD)

@@ -42,7 +42,7 @@ def test_a_malformed_line_is_set_aside_with_file_line_reason_and_excerpt(write_l
     assert isinstance(rejection, Rejection)
     assert (rejection.reason, rejection.source, rejection.line) == (reason, "rows.jsonl", 2)
     assert detail in rejection.detail
-    assert rejection.excerpt == line.decode("utf-8", errors="replace")[:120]
+    assert rejection.excerpt == line.decode("utf-8", errors="replace")[:2_000]
     assert answer_of(last) == "Yes."
 
 
@@ -68,13 +68,16 @@ def test_malformed_lines_up_to_the_allowed_share_are_no_error(write_lines):
     assert len(read(write_lines(GOOD, b"x", b"", GOOD, GOOD), max_malformed_share=0.25)) == 4
 
 
-def test_more_malformed_lines_than_allowed_are_one_sentence_with_counts_and_the_first(write_lines):
-    source = write_lines(GOOD, b"", b"x", GOOD, b"y")
+def test_more_malformed_lines_than_allowed_are_one_sentence_with_counts_and_the_first_three(write_lines):
+    source = write_lines(GOOD, b"", b"x", GOOD, b"\xff", b'"text"', b"y")
     with pytest.raises(DataError) as caught:
         read(source, max_malformed_share=0.25)
     assert str(caught.value) == (
-        f"data.sources names {source.path!r}, in which 2 of 4 lines are malformed, more than the share of 0.25 that "
-        "data.max_malformed_share allows; the first is line 3 (not JSON: Expecting value: line 1 column 1 (char 0))"
+        f"data.sources names {source.path!r}, in which 4 of 6 lines are malformed, more than the share of 0.25 that "
+        "data.max_malformed_share allows; the first: "
+        "rows.jsonl:3: not JSON (Expecting value: line 1 column 1 (char 0)); "
+        "rows.jsonl:5: not UTF-8 (byte 1 of the line is 0xff); "
+        "rows.jsonl:6: not a usable conversation (expected a JSON object, found text)"
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import digest_of, read_jsonl
 from tasks.contracts.store import LookupOnlyStore, NotInStore, Store, read_manifest
-from tasks.data.clean import folded
+from tasks.contracts.twins import folded
 from tasks.data.ingest import ingest
 from tasks.data.rows import answer_of, prompt_of
 from tasks.data.split import build_dataset, load_rows
@@ -21,7 +21,7 @@ MIXED = [
     *lines(prompts=30, answers=2),
     *[{"instruction": f" prompt  {p}", "output": "another answer"} for p in range(10)],
     *[{"instruction": f"PROMPT {p}", "output": f"ANSWER {p % 2}"} for p in range(10)],
-    *[{"instruction": "Empty", "output": " "}, {"instruction": "Short", "output": "x"}],
+    *[{"instruction": "Empty", "output": " "}, {"instruction": "Short", "output": "four"}],
     *[{"instruction": "Long" * 2_000, "output": "Answer"}],
     *[b"not json", b"\xff\xfe", {"wrong": "shape"}, [1, 2]],
 ]
@@ -65,7 +65,7 @@ def assert_no_twins(dataset):
 
 
 def test_counts_add_up_for_a_mixed_file(build):
-    dataset = build(MIXED, train_rows=20, eval_rows=8)
+    dataset = build(MIXED, train_rows=20, eval_rows=8, min_answer_chars=5)
     assert_it_adds_up(dataset)
     assert (dataset.rows_read, dataset.train_rows, dataset.eval_rows) == (len(MIXED), 20, 8)
     reasons = ("not JSON", "not UTF-8", "not a usable conversation", "empty answer", "answer too short", "row too long")
@@ -88,11 +88,25 @@ def test_counts_add_up_and_no_twin_is_in_both_whatever_was_drawn(build, seed):
 
 
 def test_each_prompt_is_evaluated_once_and_its_other_rows_are_twins(build):
-    dataset = build(lines(prompts=10, answers=3), eval_rows=4)
+    dataset = build(lines(prompts=20, answers=3), eval_rows=4)
     assert dataset.eval_rows == len({folded(prompt_of(row)) for row in load_rows(dataset.path / "eval.jsonl")}) == 4
     assert dataset.rejected == {"twin of an evaluation row": 8}
-    assert dataset.train_rows == 18
+    assert dataset.train_rows == 48
     assert_no_twins(dataset)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "quota", "held_out"), [(220, 200, 66), (10, 3, 3), (10, 4, 3), (9, 9, 2), (3, 3, 1), (2, 64, 1)]
+)
+def test_at_most_three_prompts_in_ten_are_held_out(build, prompts, quota, held_out):
+    dataset = build(lines(prompts=prompts, answers=1), train_rows=2_000, eval_rows=quota)
+    assert (dataset.eval_rows, dataset.train_rows) == (held_out, prompts - held_out)
+
+
+def test_an_evaluation_set_of_your_own_is_not_cut_to_a_share(build):
+    own = [{"instruction": f"Q{n}", "output": "A"} for n in range(40)]
+    dataset = build(lines(prompts=10, answers=1), evaluation=own)
+    assert (dataset.eval_rows, dataset.train_rows) == (40, 10)
 
 
 def test_twins_are_found_through_case_white_space_and_unicode_composition(build):
@@ -167,7 +181,7 @@ def test_more_training_rows_leave_the_evaluation_rows_as_they_are(build):
 
 
 def test_the_evaluation_digest_is_that_of_the_sorted_ids(build):
-    dataset = build(lines(prompts=6, answers=1), eval_rows=3)
+    dataset = build(lines(prompts=12, answers=1), eval_rows=3)
     ids = [row["id"] for row in load_rows(dataset.path / "eval.jsonl")]
     assert ids == sorted(ids)
     assert dataset.eval_digest == digest_of(ids)
@@ -185,12 +199,21 @@ def test_an_unchanged_data_set_is_found_by_looking_up_alone(build, store):
     [
         ([], {}, "leaves nothing to evaluate on: of 0 rows read, 0 are for training, 0 for evaluation, rejected: none"),
         (lines(1, 1), {}, "leaves nothing to train on: of 1 rows read, 0 are for training, 1 for evaluation"),
-        (lines(1, 1) * 3, {}, "leaves nothing to train on: of 3 rows read, .* rejected: 2 exact duplicate; lower data"),
-        (lines(2, 2), {"min_answer_chars": 99}, "leaves nothing to evaluate on: .* rejected: 4 answer too short; add"),
+        (lines(1, 1) * 3, {}, "leaves nothing to train on: of 3 rows read, .* rejected: 2 exact duplicate; add rows"),
+        (
+            [*lines(2, 2), {"instruction": "Empty", "output": ""}],
+            {"min_answer_chars": 99},
+            "leaves nothing to evaluate on: .* rejected: 4 answer too short, 1 empty answer; "
+            r"data\.min_answer_chars \(99\) rejected most: lower it or add rows",
+        ),
+        (
+            [{"instruction": "Long" * n, "output": "Answer"} for n in range(5, 8)],
+            {"max_row_chars": 16},
+            r"leaves nothing to evaluate on: .*; data\.max_row_chars \(16\) rejected most: raise it or add rows",
+        ),
         ([b"x", b"y"], {}, "leaves nothing to evaluate on: of 2 rows read, .* rejected: 2 not JSON; add rows"),
-        (lines(5, 1), {"eval_rows": 5}, "leaves nothing to train on: of 5 .*; lower data.eval_rows or add rows"),
     ],
-    ids=["empty", "one row", "all duplicates", "all filtered", "all malformed", "all held out"],
+    ids=["empty", "one row", "all duplicates", "all too short", "all too long", "all malformed"],
 )
 def test_a_data_set_without_rows_is_one_sentence_with_the_counts_by_reason(build, store, records, settings, message):
     with pytest.raises(DataError, match=f"^data.sources {message}"):

@@ -93,6 +93,24 @@ def test_answers_stand_side_by_side_under_their_systems(report):
     assert lines[0]["base"] == HOSTILE
 
 
+def test_nobody_is_judged_on_rows_that_the_champion_was_trained_on(tmp_path, predictions):
+    learned = tmp_path / "train.jsonl"
+    lines = lines_of(str)
+    asked = [[{**message, "content": message["content"].upper()} for message in lines[n]["messages"]] for n in (1, 3)]
+    write_jsonl(learned, ({"messages": [*prompt, {"role": "assistant", "content": "other"}]} for prompt in asked))
+    report = build_report(predictions, EVALUATION, Store(tmp_path / "store"), learned)
+    assert report.examples == ROWS - 2
+    kept = [line["id"] for line in read_jsonl(report.path / "predictions.jsonl")]
+    assert kept == [line["id"] for n, line in enumerate(lines) if n not in (1, 3)]
+    everything = ({"messages": [*line["messages"], {"role": "assistant", "content": "x"}]} for line in lines)
+    write_jsonl(learned, everything)
+    with pytest.raises(EvaluationError, match=rf"was trained on all {ROWS} evaluation rows"):
+        build_report(predictions, EVALUATION, Store(tmp_path / "store"), learned)
+    learned.unlink()
+    with pytest.raises(EvaluationError, match=r"train\.jsonl are lost"):
+        build_report(predictions, EVALUATION, Store(tmp_path / "store"), learned)
+
+
 def test_without_a_champion_there_is_no_champion_column(tmp_path, predictions):
     del predictions["champion"]
     report = build_report(predictions, EVALUATION, Store(tmp_path / "store"))

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import DefaultTokenizer
 from sacrebleu.metrics import BLEU, CHRF
 
 from tasks.contracts.errors import EvaluationError
@@ -102,6 +103,46 @@ def test_different_chinese_texts_share_only_their_common_characters():
 def test_the_rouge_tokenizer_yields_characters_and_lower_cased_words():
     tokens = WordOrCharacterTokenizer().tokenize("Open文件 config_file2, カナ Ünïcode!")
     assert tokens == ["open", "文", "件", "config", "file2", "カ", "ナ", "ünïcode"]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("की का", ["की", "का"]),
+        ("हिन्दी, में।", ["हिन्दी", "में"]),
+        ("தமிழ் மொழி", ["தமிழ்", "மொழி"]),
+        ("กินข้าว 25", ["กิ", "น", "ข้", "า", "ว", "25"]),
+        ("မြန်မာ", ["မြ", "န်", "မာ"]),
+        ("cafe\u0301 Cafe", ["caf\u00e9", "cafe"]),
+        ("q\u0303uoi", ["q\u0303uoi"]),
+        ("か\u3099は", ["が", "は"]),
+        ("\u0301 ❤\ufe0f! \u3099 ・", []),
+    ],
+    ids=["Hindi", "conjuncts", "Tamil", "Thai", "Burmese", "French", "no composed form", "kana", "marks alone"],
+)
+def test_combining_marks_stay_with_their_letter(text, tokens):
+    assert WordOrCharacterTokenizer().tokenize(text) == tokens
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("की", "का"), ("बिल्ली", "बालू"), ("பூ", "பா"), ("กิน", "กัน"), ("cafe", "cafe\u0301")],
+    ids=["Hindi", "a Hindi word", "Tamil", "Thai", "decomposed French"],
+)
+def test_a_wrong_answer_in_a_script_with_marks_is_not_a_right_one(wrong, right):
+    assert Rouge().compute(predictions=[wrong], references=[right])["rougeL"] < 1
+    assert Rouge().compute(predictions=[right], references=[right])["rougeL"] == 1
+
+
+def test_the_spelling_of_a_character_does_not_matter_but_for_its_look():
+    assert Rouge().compute(predictions=["cafe\u0301"], references=["caf\u00e9"])["rougeL"] == 1
+
+
+def test_the_tokens_of_ascii_text_are_those_of_rouge_score():
+    theirs = DefaultTokenizer(use_stemmer=False)
+    for first in range(128):
+        text = " ".join(f"{chr(first)}{chr(second)}9" for second in range(128)) + f" x{chr(first)}\n{REFERENCES[2]}"
+        assert WordOrCharacterTokenizer().tokenize(text) == theirs.tokenize(text)
 
 
 def test_han_characters_are_told_from_other_scripts():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 from urllib.request import proxy_bypass
@@ -18,7 +19,7 @@ from flows.cli import _terminal, cli
 from flows.outcome import Outcome, curl_line, one_line
 from flows.overview import disagreement
 from flows.retrain import check_room, one_at_a_time
-from flows.terminal import headline
+from flows.terminal import headline, render_outcome
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
@@ -45,6 +46,11 @@ def test_help_names_every_command():
         (["run", "--set", "training.rnak=3"], "training.rnak is not a config key; did you mean rank?"),
         (["run", "--config", "nowhere.yaml"], "--config is 'nowhere.yaml', which cannot be read"),
         (["promote", "three"], "'three' is not a valid integer"),
+        (
+            ["monitor", "--set", "monitor.min_requests=500"],
+            "monitor.min_requests is 500 but monitor.window_requests is",
+        ),
+        (["monitor", "--set", "monitor.alpha=0.0005"], "whose smallest p-value is not below monitor.alpha 0.0005"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_path):
@@ -52,7 +58,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_pa
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
-    assert not any(tmp_path.iterdir()), "nothing was started or written"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()], "nothing was started or written"
 
 
 def outcome(status, verdict, served=None, rolled_back=False):
@@ -149,6 +155,38 @@ def test_a_conversation_goes_into_the_curl_line_whole():
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
     body = json.loads(shlex.split(curl_line(messages, RetrainConfig()))[-1])
     assert json.loads(body["messages"]) == messages
+
+
+def test_what_would_steer_the_terminal_is_shown_and_not_obeyed():
+    assert one_line("a \x1b[2J b \x9b31m") == "a \ufffd[2J b \ufffd31m"
+    line = curl_line([{"role": "user", "content": "c \x9b31m 中"}], RetrainConfig())
+    assert line.isprintable()
+    assert json.loads(shlex.split(line)[-1])["text_input"] == "c \x9b31m 中"
+
+
+def test_the_printed_curl_line_is_the_one_that_was_made(home, capsys):
+    line = curl_line([{"role": "user", "content": "d[:key:] {1:ok:2} [bold]"}], RetrainConfig())
+    shown = replace(outcome("unchanged", "promote"), curl=line, question={"prompt": "p", "answer": ":key:"})
+    shown = replace(shown, scores={"candidate": {}}, differences={"base": {}})
+    with _terminal(home, as_json=False) as console:
+        render_outcome(console, shown, {})
+    printed = capsys.readouterr().out
+    assert line in printed
+    assert "→ :key:" in printed
+
+
+def test_a_state_directory_that_cannot_be_used_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = llm_retrain("down", home=tmp_path / "file" / "home")
+    assert done.returncode == 1
+    assert "cannot be used (Not a directory); point LLM_RETRAIN_HOME elsewhere" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_port_is_said_before_the_work(home, monkeypatch):
+    monkeypatch.setenv("LLM_RETRAIN_MLFLOW_PORT", "80")
+    with pytest.raises(EnvironmentProblem, match="LLM_RETRAIN_MLFLOW_PORT is '80'"), _terminal(home, as_json=True):
+        pytest.fail("the work began")
 
 
 def test_text_on_one_line_is_shortened_with_an_ellipsis():

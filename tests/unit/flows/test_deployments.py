@@ -226,6 +226,14 @@ def test_default_settings_leave_the_parameters_as_they_stand_in_the_file():
     assert lay_over(deployment, validate_config({})) == {"reason": "nightly"}
 
 
+@pytest.mark.parametrize("name", ["retrain/by-hand", "retrain/nightly", "retrain/on-drift"])
+def test_a_retraining_does_as_the_champion_s_run_unless_up_was_told_how(name):
+    deployment = DEPLOYMENTS[name]
+    assert deployment["parameters"]["like_champion"] is True
+    laid = lay_over(deployment, validate_config({"training": {"rank": 4}}))
+    assert (laid["like_champion"], laid["config"]) == (False, {"training": {"rank": 4}})
+
+
 def test_paths_of_ones_own_reach_the_deployments_whole_and_absolute(tmp_path, monkeypatch):
     """A worker runs in a directory of its own, where a relative path leads nowhere."""
     monkeypatch.chdir(tmp_path)

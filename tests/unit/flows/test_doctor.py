@@ -112,6 +112,13 @@ def test_the_driver_s_answer_is_read_even_with_a_comma_in_the_name():
     assert doctor.read_nvidia_smi(answer) == [H100, ("Odd, Name", 15_360 * 2**20, (7, 5))]
 
 
+@pytest.mark.parametrize("memory", ["[N/A]", "[Insufficient Permissions]"])
+def test_a_driver_that_does_not_tell_the_memory_stops_nothing(memory):
+    finding = doctor.gpu_finding(doctor.read_nvidia_smi(f"Orin, {memory}, 8.7\n"), torch_has_cuda=True)
+    assert finding.ok == "ok"
+    assert "does not say how much memory" in finding.advice
+
+
 def test_the_kind_of_pytorch_is_what_its_version_file_says():
     version_file = Path(importlib.util.find_spec("torch").origin).with_name("version.py")
     assert doctor.torch_is_built_for_cuda() is (runpy.run_path(str(version_file))["cuda"] is not None)

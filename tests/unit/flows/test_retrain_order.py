@@ -1,5 +1,6 @@
 """The order in which the flow calls its stages, and what the roll-out is told; each stage has tests of its own."""
 
+import copy
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -8,7 +9,9 @@ import pytest
 from flows import retrain as flow
 from flows.outcome import Outcome
 from tasks.contracts.config import RetrainConfig
+from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
+from tasks.contracts.store import write_manifest
 
 PROMOTED = Outcome("promoted", "promote", 5, (), 40, {}, {}, (), None, {}, "", {})
 
@@ -24,7 +27,7 @@ class Walk:
             "tracked_run": self.tracked_run,
             "train_adapter": self.stage("train adapter", SimpleNamespace(rows_too_long=0)),
             "build_servable": self.build_servable,
-            "generate_predictions": lambda name, *_: name,
+            "generate_predictions": self.generate_predictions,
             "build_report": lambda *_: SimpleNamespace(path=self.home.root),
             "decide": lambda *_: SimpleNamespace(verdict=verdict),
             "Candidate": lambda *_: None,
@@ -34,7 +37,9 @@ class Walk:
             "find_rolled_back": lambda _registry, servable, _home: rolled_back if servable == "candidate" else None,
             "roll_out": lambda version, _config, _home, *told: self.rolled_out.append((version.version, *told)),
             "outcome_of": lambda *_: PROMOTED,
-            **{name: self.stage(name) for name in ("prepare_server", "prepare_base_model", "prepare_dataset")},
+            **{
+                name: self.stage(name) for name in ("prepare_server", "settle", "prepare_base_model", "prepare_dataset")
+            },
         }
         for name, replacement in stages.items():
             self.monkeypatch.setattr(flow, name, replacement)
@@ -52,6 +57,10 @@ class Walk:
         self.called.append(f"build {name}")
         return SimpleNamespace(digest=name)
 
+    def generate_predictions(self, system, *_):
+        self.called.append(f"ask {system}")
+        return system
+
     @contextmanager
     def tracked_run(self, *_):
         ignored = ("log_dataset", "log_step", "log_report", "log_decision", "set_tags")
@@ -64,10 +73,11 @@ def walk(monkeypatch, tmp_path):
 
 
 def test_what_can_refuse_a_run_is_asked_before_anything_is_trained(walk):
-    walk("reject")
-    before, after = walk.called[:4], walk.called[4:]
-    assert before == ["prepare_server", "prepare_base_model", "prepare_dataset", "build base"]
-    assert after == ["train adapter", "build candidate"]
+    walk("reject", SimpleNamespace(version=4))
+    before, after = walk.called[:7], walk.called[7:]
+    checks = ["prepare_server", "settle", "prepare_base_model", "prepare_dataset", "build base"]
+    assert before == [*checks, "ask base", "ask champion"]
+    assert after == ["train adapter", "build candidate", "ask candidate"]
     assert walk.rolled_out == []
 
 
@@ -82,3 +92,25 @@ def test_what_was_rolled_back_is_not_rolled_out_again_even_if_its_report_was_los
     outcome = walk("promote", SimpleNamespace(version=4), rolled_back=SimpleNamespace(version=3))
     assert (outcome.status, outcome.rolled_back, outcome.exit_code) == ("unchanged", True, 0)
     assert walk.rolled_out == []
+
+
+def test_a_run_like_the_champion_takes_its_settings_where_it_names_none(monkeypatch, tmp_path):
+    stood = {"data": {"train_rows": 77, "eval_rows": 40}, "training": {"rank": 8}}
+    monkeypatch.setattr(flow, "find_version_by_alias", lambda *_: SimpleNamespace(version=2))
+    monkeypatch.setattr(flow, "settings_of", lambda *_: copy.deepcopy(stood))
+    named = RetrainConfig.model_validate({"training": {"rank": 16}, "data": {"eval_rows": 50}})
+    config = flow.completed_by_champion(named, Home(tmp_path))
+    assert (config.data.train_rows, config.data.eval_rows, config.training.rank) == (77, 50, 16)
+    monkeypatch.setattr(flow, "find_version_by_alias", lambda *_: None)
+    assert flow.completed_by_champion(named, Home(tmp_path)) is named
+
+
+def test_a_champion_whose_servable_is_lost_or_another_is_said_before_training(tmp_path):
+    champion = SimpleNamespace(version=2, servable_path=tmp_path / "gone", servable_digest="d", tags={})
+    with pytest.raises(RegistryError, match=r"the champion, version 2, cannot be compared with: .*gone is damaged"):
+        flow.servable_of(champion)
+    champion.servable_path.mkdir()
+    (champion.servable_path / "weights").write_text("w")
+    write_manifest(champion.servable_path, {"kind": "servable"})
+    with pytest.raises(RegistryError, match="its digest is not the registered one"):
+        flow.servable_of(champion)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tasks.contracts.config import MonitorConfig
-from tasks.contracts.errors import ConfigError
 from tasks.monitoring.drift import auc_with_p_value, detect_drift, split_halves
 
 INSTRUCTION = "Write one sentence that says what this Python function does.\n\n"
@@ -169,13 +168,3 @@ def test_the_permutation_p_value_agrees_with_all_relabellings():
 def test_a_p_value_is_never_zero():
     _, p_value = auc_with_p_value(np.arange(100, 0, -1.0), 50, 199, np.random.default_rng(0))
     assert p_value == pytest.approx(1 / 200)
-
-
-def test_too_few_permutations_for_alpha_are_refused_by_name():
-    with pytest.raises(ConfigError, match=r"permutations is 100, .* alpha 0\.005; expected at least 200 permutations"):
-        detect_drift([], [], MonitorConfig(alpha=0.005, permutations=100))
-
-
-def test_a_window_that_can_never_hold_enough_requests_is_refused_by_name():
-    with pytest.raises(ConfigError, match="min_requests is 40 but window_requests is 20"):
-        detect_drift([], [], MonitorConfig(min_requests=40, window_requests=20))

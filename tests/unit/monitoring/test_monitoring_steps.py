@@ -1,6 +1,10 @@
+import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks.contracts.artifacts import RegisteredVersion
 from tasks.monitoring.drift import DriftVerdict
@@ -13,32 +17,44 @@ DRIFT = DriftVerdict(
 
 
 @pytest.fixture
-def sent_events(monkeypatch):
-    """Prefect's own in-memory events client in the place of the one that calls a server."""
-    from prefect.events.clients import AssertingEventsClient
-    from prefect.events.worker import EventsWorker
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+def prefect_server():
+    """A server that takes what is posted to it, or refuses it with the status that is set."""
 
-    def drained():
-        worker.drain()
-        return [event for client in AssertingEventsClient.all for event in client.events]
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self):
+            posted.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            self.send_response(server.status)
+            self.end_headers()
 
-    AssertingEventsClient.reset()
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):  # else the worker starts a server
-        worker = EventsWorker.instance(AssertingEventsClient)
-        monkeypatch.setattr(EventsWorker, "instance", lambda *_: worker)
-        yield drained
-        worker.drain()
-    AssertingEventsClient.reset()
+        def do_GET(self):
+            self.send_response(404)  # what a server says that asks for no CSRF token
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Say nothing."""
+
+    posted = []
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    server.status, server.posted = 204, posted
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api"}):
+        yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
-def test_the_event_names_the_model_and_carries_what_the_trigger_needs(sent_events):
+def test_the_event_names_the_model_and_carries_what_the_trigger_needs(prefect_server):
     assert emit_drift_event(DRIFT, "assistant", 3)
-    (event,) = sent_events()
-    assert event.event == "llm-retrain.drift.detected"
-    assert event.resource.id == "llm-retrain.model.assistant"
-    assert event.resource.name == "assistant"
-    assert event.payload == {
+    ((path, [event]),) = prefect_server.posted
+    assert path == "/api/events"
+    assert event["event"] == "llm-retrain.drift.detected"
+    assert event["resource"] == {
+        "prefect.resource.id": "llm-retrain.model.assistant",
+        "prefect.resource.name": "assistant",
+    }
+    assert event["payload"] == {
         "auc": 0.91,
         "p_value": 0.001,
         "requests": 80,
@@ -47,10 +63,22 @@ def test_the_event_names_the_model_and_carries_what_the_trigger_needs(sent_event
     }
 
 
-def test_an_event_that_prefect_cannot_take_is_reported(monkeypatch, caplog):
-    monkeypatch.setattr("prefect.events.utilities.should_emit_events", lambda: False)
+def test_an_event_that_the_server_refuses_is_not_called_sent(prefect_server, caplog):
+    prefect_server.status = 400
     assert not emit_drift_event(DRIFT, "assistant", 3)
     assert "judged again" in caplog.text
+
+
+def test_an_event_that_reaches_no_server_is_not_called_sent(caplog):
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}):
+        assert not emit_drift_event(DRIFT, "assistant", 3)
+    assert "judged again" in caplog.text
+
+
+def test_without_a_server_that_stays_nobody_would_hear_the_event(caplog):
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert not emit_drift_event(DRIFT, "assistant", 3)
+    assert "llm-retrain up" in caplog.text
 
 
 def test_the_artifact_shows_the_figures_and_escapes_words_from_requests():

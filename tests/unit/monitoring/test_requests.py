@@ -5,6 +5,7 @@ import tracemalloc
 import pytest
 
 from tasks.contracts.config import MonitorConfig
+from tasks.contracts.engine import GOLDEN_REQUEST_ID
 from tasks.contracts.errors import DataError
 from tasks.monitoring.requests import read_recent_requests, read_training_prompts, user_text
 
@@ -67,7 +68,7 @@ def test_only_the_user_text_counts(record, text):
 
 def test_the_most_recent_requests_of_the_log_come_oldest_first(home):
     write_lines(home.request_log("assistant"), [logged(f"question {n}") for n in range(25)])
-    window = read_recent_requests(MonitorConfig(window_requests=10), home)
+    window = read_recent_requests(MonitorConfig(window_requests=10, min_requests=10), home)
     assert texts(window) == [f"question {n}" for n in range(15, 25)]
     assert window.malformed_lines == 0
 
@@ -77,6 +78,13 @@ def test_a_request_that_failed_counts_because_the_user_asked(home):
     del failed["answer"]
     write_lines(home.request_log("assistant"), [failed])
     assert texts(read_recent_requests(MonitorConfig(), home)) == ["question"]
+
+
+def test_golden_prompts_of_a_roll_out_are_not_what_users_ask(home):
+    lines = [logged("asked"), logged("checked", id=GOLDEN_REQUEST_ID), logged("asked too")]
+    write_lines(home.request_log("assistant"), lines)
+    window = read_recent_requests(MonitorConfig(), home)
+    assert (texts(window), window.malformed_lines) == (["asked", "asked too"], 0)
 
 
 def test_malformed_lines_are_counted_and_passed_over(home):
@@ -108,7 +116,7 @@ def test_the_end_of_a_log_with_100_000_lines_is_read_in_little_memory_and_time(h
     assert log.stat().st_size > 30_000_000
     tracemalloc.start()
     started = time.perf_counter()
-    window = read_recent_requests(MonitorConfig(window_requests=10), home)
+    window = read_recent_requests(MonitorConfig(window_requests=10, min_requests=10), home)
     seconds, (_, peak_bytes) = time.perf_counter() - started, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert texts(window) == [f"question {n}" for n in range(10)]

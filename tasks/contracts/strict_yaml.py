@@ -1,0 +1,38 @@
+"""YAML in which a key that stands twice is an error: PyYAML keeps the last one and says nothing."""
+
+from typing import Any
+
+import yaml
+
+
+class DuplicateKey(yaml.YAMLError):
+    """A mapping has the same key twice; the text says which and where."""
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A safe loader that looks at the keys as they are written, before anchors are merged into a mapping."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    line = key.start_mark.line + 1
+                    raise DuplicateKey(f"the key {key.value!r} stands twice (the second time in line {line})")
+                seen.add((key.tag, key.value))
+        return node
+
+
+def load_yaml(text: str) -> Any:
+    """Return the value that a YAML text spells.
+
+    Raises:
+        DuplicateKey: a mapping has a key twice.
+        yaml.YAMLError: the text is not YAML.
+    """
+    loader = _UniqueKeyLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
