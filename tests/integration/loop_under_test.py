@@ -166,7 +166,7 @@ class Loop:
         return self.api.post("/flow_runs/filter", json=body).json()
 
     @contextmanager
-    def client_in_a_loop(self, prompt: str) -> "Iterator[list[dict[str, Any]]]":
+    def client_in_a_loop(self, prompt: str, pause_seconds: float = 0.05) -> "Iterator[list[dict[str, Any]]]":
         """Ask the same question again and again while the block runs; every answer, or failure, is kept."""
         answers: list[dict[str, Any]] = []
         stop = threading.Event()
@@ -177,7 +177,7 @@ class Loop:
                     answers.append(self.ask(prompt))
                 except (AssertionError, httpx.HTTPError) as error:
                     answers.append({"error": str(error)})
-                time.sleep(0.05)
+                time.sleep(pause_seconds)
 
         thread = threading.Thread(target=ask_on)
         thread.start()

@@ -112,7 +112,7 @@ def test_six_deployments_are_ready_and_their_form_holds_the_config(services):
     assert {one["status"] for one in deployments} == {"READY"}
     by_hand = ask(api, "GET", "/deployments/name/retrain/by-hand")
     schema = by_hand["parameter_openapi_schema"]
-    assert set(schema["properties"]) == {"config", "reason"}
+    assert set(schema["properties"]) == {"config", "reason", "like_champion"}
     assert set(schema["properties"]["config"]["default"]) == set(RetrainConfig.model_fields)
     assert "rank" in schema["definitions"]["TrainingSection"]["properties"]
 

@@ -94,7 +94,7 @@ def test_a_bad_candidate_is_stopped(loop, promoted):
     question = promoted["question"]["prompt"]
     before = loop.ask(question)
     sources = json.dumps([{"kind": "jsonl", "path": str(crippled)}])
-    with loop.client_in_a_loop(question) as answers:
+    with loop.client_in_a_loop(question, pause_seconds=1.0) as answers:  # it trains meanwhile
         rejected = loop.json("run", "--set", f"data.sources={sources}", "--reason", "crippled", expected_exit=3)
     assert (rejected["status"], rejected["version"]) == ("rejected", 2)
     assert any("significantly worse" in reason for reason in rejected["reasons"])

@@ -5,6 +5,8 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 
+from tasks.contracts.config import TrainingSection
+from tasks.training import process
 from tasks.training.examples import Example
 from tasks.training.process import batch_loss
 
@@ -60,3 +62,24 @@ def test_the_loss_is_the_models_own_and_the_head_sees_the_answers_only(family, s
     hook.remove()
     assert loss == pytest.approx(own_loss(model), abs=1e-4)
     assert seen == [ANSWER_TOKENS]
+
+
+@pytest.mark.parametrize(("limit_bytes", "chosen"), [(10**9, "eager"), (0, "sdpa")])
+def test_short_rows_take_eager_attention_on_a_cpu_and_long_rows_the_fused_kernel(monkeypatch, limit_bytes, chosen):
+    model = adapted("Llama")
+    assert model.config._attn_implementation == "sdpa"
+    monkeypatch.setattr(process, "EAGER_ATTENTION_BYTES", limit_bytes)
+    computed = []
+
+    def note(*arguments):
+        computed.append(model.config._attn_implementation)
+        return batch_loss(*arguments)
+
+    monkeypatch.setattr(process, "batch_loss", note)
+    process.run_steps(model, BATCH, [[0, 1], [2]], TrainingSection(precision="fp32"), torch.device("cpu"))
+    assert computed == [chosen, chosen]
+
+
+def test_eager_attention_keeps_eight_bytes_a_score():
+    config = adapted("Llama").config
+    assert process.attention_bytes(config, BATCH) == 3 * 2 * 7**2 * 2 * 8
