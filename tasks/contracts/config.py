@@ -77,7 +77,7 @@ class DocstringSource(Section):
     instruction: str = Field(
         "Write one sentence that says what this Python function does.", description="what the model is asked"
     )
-    max_code_chars: int = Field(600, ge=80, le=10_000, description="functions with a longer body are left out")
+    max_code_chars: int = Field(300, ge=80, le=10_000, description="functions with a longer body are left out")
 
 
 Source = Annotated[JsonlSource | DocstringSource, Field(discriminator="kind")]
