@@ -17,7 +17,7 @@ from flows.log_lines import record_log_lines
 from flows.outcome import Outcome, outcome_of
 from flows.rollout import roll_out, settle
 from tasks.contracts.artifacts import DatasetRef, RegisteredVersion, ServableModel
-from tasks.contracts.config import RetrainConfig, validate_config
+from tasks.contracts.config import RetrainConfig, chosen_settings, validate_config
 from tasks.contracts.errors import DataError, EnvironmentProblem, RegistryError
 from tasks.contracts.home import RUN_BYTES, Home
 from tasks.contracts.store import Store, damage_of, read_manifest
@@ -51,7 +51,7 @@ def retrain(
     Args:
         config: what to do.
         reason: why, for MLflow and the ledger.
-        like_champion: what `config` leaves open is done as for the champion, not by default. A schedule or a drift
+        like_champion: where `config` has a default, the champion's setting is taken. A schedule or a drift
             shall renew the model in production, from its own sources, and not replace it by the quickstart's.
 
     Returns:
@@ -115,14 +115,17 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str) -> Outcome:
 
 
 def completed_by_champion(config: RetrainConfig, home: Home) -> RetrainConfig:
-    """Return `config` with the champion's settings where it says nothing; `config` itself before the first champion."""
+    """Return `config` with the champion's settings where it has the defaults; itself before the first champion.
+
+    Not only where it says nothing: a form sends every setting it shows.
+    """
     champion = find_version_by_alias(config.registry, "champion", home)
     if champion is None:
         return config
     settings = settings_of(champion, config.registry, home)
-    for section, values in config.model_dump(mode="json", exclude_unset=True).items():
+    for section, values in chosen_settings(config).items():
         settings[section] = {**settings.get(section, {}), **values}
-    log.info("Settings are those of version %d, the champion, where this run names none", champion.version)
+    log.info("Settings are those of version %d, the champion, where this run has the defaults", champion.version)
     return validate_config(settings)
 
 

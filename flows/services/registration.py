@@ -3,13 +3,12 @@
 import logging
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from flows.services.prefect_api import PrefectApi
-from tasks.contracts.config import MonitorConfig, RetrainConfig, with_absolute_paths
+from tasks.contracts.config import MonitorConfig, RetrainConfig, chosen_settings
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import PROJECT_ROOT, Home
 
@@ -80,7 +79,7 @@ def lay_over(deployment: dict[str, Any], config: RetrainConfig) -> dict[str, Any
     """
     flow_of_monitor = deployment["entrypoint"].startswith("flows.monitor.")
     known = MonitorConfig.model_fields if flow_of_monitor else RetrainConfig.model_fields
-    chosen = settings_of(config)
+    chosen = chosen_settings(config)
     bare = chosen.get("monitor", {}) if flow_of_monitor else {}
     above = {section: values for section, values in chosen.items() if section in known}
     if not above and not bare:
@@ -91,17 +90,3 @@ def lay_over(deployment: dict[str, Any], config: RetrainConfig) -> dict[str, Any
     if "like_champion" in parameters:
         parameters["like_champion"] = False  # somebody said how it shall be
     return parameters
-
-
-def settings_of(config: RetrainConfig) -> dict[str, dict[str, Any]]:
-    """Return the settings of `config` that are not the defaults: section → key → value.
-
-    Relative paths become absolute: they count from where `up` is said, and a worker runs elsewhere.
-    """
-    chosen = with_absolute_paths(config.model_dump(mode="json"), Path.cwd())
-    default = RetrainConfig().model_dump(mode="json")
-    changed = {
-        section: {key: value for key, value in values.items() if value != default[section][key]}
-        for section, values in chosen.items()
-    }
-    return {section: values for section, values in changed.items() if values}

@@ -352,6 +352,20 @@ def with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     return result
 
 
+def chosen_settings(config: RetrainConfig) -> dict[str, dict[str, Any]]:
+    """Return the settings of `config` that are not the defaults: section → key → value.
+
+    Relative paths become absolute: they count from the working directory of this process, and a worker runs elsewhere.
+    """
+    chosen = with_absolute_paths(config.model_dump(mode="json"), Path.cwd())
+    default = RetrainConfig().model_dump(mode="json")
+    changed = {
+        section: {key: value for key, value in values.items() if value != default[section][key]}
+        for section, values in chosen.items()
+    }
+    return {section: values for section, values in changed.items() if values}
+
+
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():

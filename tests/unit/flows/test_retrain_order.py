@@ -98,9 +98,11 @@ def test_a_run_like_the_champion_takes_its_settings_where_it_names_none(monkeypa
     stood = {"data": {"train_rows": 77, "eval_rows": 40}, "training": {"rank": 8}}
     monkeypatch.setattr(flow, "find_version_by_alias", lambda *_: SimpleNamespace(version=2))
     monkeypatch.setattr(flow, "settings_of", lambda *_: copy.deepcopy(stood))
-    named = RetrainConfig.model_validate({"training": {"rank": 16}, "data": {"eval_rows": 50}})
+    named = RetrainConfig.model_validate({"training": {"rank": 32}, "data": {"eval_rows": 50}})
     config = flow.completed_by_champion(named, Home(tmp_path))
-    assert (config.data.train_rows, config.data.eval_rows, config.training.rank) == (77, 50, 16)
+    assert (config.data.train_rows, config.data.eval_rows, config.training.rank) == (77, 50, 32)
+    form = RetrainConfig.model_validate(RetrainConfig().model_dump())  # a form sends every setting it shows
+    assert flow.completed_by_champion(form, Home(tmp_path)).data.train_rows == 77
     monkeypatch.setattr(flow, "find_version_by_alias", lambda *_: None)
     assert flow.completed_by_champion(named, Home(tmp_path)) is named
 
