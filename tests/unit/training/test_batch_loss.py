@@ -1,9 +1,6 @@
 """The loss that is trained on is the model's own, and logits are computed for the answers alone."""
 
 import pytest
-import torch
-import transformers
-from peft import LoraConfig, get_peft_model
 
 from tasks.contracts.config import TrainingSection
 from tasks.training import process
@@ -27,6 +24,10 @@ SMALL = {
 
 def adapted(family, **settings):
     """Return a tiny model of a family with a fresh adapter, which changes nothing yet."""
+    import torch
+    import transformers
+    from peft import LoraConfig, get_peft_model
+
     config = getattr(transformers, f"{family}Config")(**SMALL, **settings)
     torch.manual_seed(0)
     model = getattr(transformers, f"{family}ForCausalLM")(config)
@@ -35,6 +36,8 @@ def adapted(family, **settings):
 
 def own_loss(model):
     """Return what the model itself says, given labels at the answers' tokens."""
+    import torch
+
     width = max(len(example) for example in BATCH)
     ids, labels = torch.zeros(len(BATCH), width, dtype=torch.long), torch.full((len(BATCH), width), -100)
     for row, example in enumerate(BATCH):
@@ -54,6 +57,8 @@ def own_loss(model):
     ],
 )
 def test_the_loss_is_the_models_own_and_the_head_sees_the_answers_only(family, settings):
+    import torch
+
     model = adapted(family, **settings)
     seen = []
     head = model.get_base_model().get_output_embeddings()
@@ -66,6 +71,8 @@ def test_the_loss_is_the_models_own_and_the_head_sees_the_answers_only(family, s
 
 @pytest.mark.parametrize(("limit_bytes", "chosen"), [(10**9, "eager"), (0, "sdpa")])
 def test_short_rows_take_eager_attention_on_a_cpu_and_long_rows_the_fused_kernel(monkeypatch, limit_bytes, chosen):
+    import torch
+
     model = adapted("Llama")
     assert model.config._attn_implementation == "sdpa"
     monkeypatch.setattr(process, "EAGER_ATTENTION_BYTES", limit_bytes)
