@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 from tiny_model import make_tiny_base_model
-from transformers import AutoTokenizer
 
 from tasks.contracts.config import TrainingSection
 from tasks.contracts.engine import TEMPLATE_DATE, load_chat_template
@@ -17,6 +16,8 @@ ROW = {"messages": [{"role": "user", "content": "Name it."}, {"role": "assistant
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
+    from transformers import AutoTokenizer
+
     return AutoTokenizer.from_pretrained(make_tiny_base_model(tmp_path_factory.mktemp("tiny")))
 
 
