@@ -20,10 +20,10 @@ from flows import rollout, rollout_steps
 from flows.rollout import settle, switch_champion
 from tasks.contracts.artifacts import BaseModelRef, RegisteredVersion
 from tasks.contracts.config import RetrainConfig, ServingSection
-from tasks.contracts.engine import load_engine
+from tasks.contracts.engine import GOLDEN_REQUEST_ID, load_engine
 from tasks.contracts.errors import RolloutError, ServingError, StoreError
 from tasks.contracts.home import Home
-from tasks.contracts.jsonl import write_jsonl
+from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import Store
 from tasks.registry.aliases import read_aliases, write_aliases
 from tasks.registry.connection import connect
@@ -336,6 +336,15 @@ def test_a_verdict_against_another_champion_promotes_nothing(standing):
             stage.switch(three, expected=expected)
     assert (stage.everything(), stage.events()) == (before, events)
     assert stage.switch(three, expected=2).version == 3
+
+
+def test_golden_prompts_stand_in_the_request_log_under_an_id_of_their_own(stage):
+    stage.switch(stage.version())
+    stage.served_by()
+    ids = [line["id"] for line in read_jsonl(stage.home.request_log(stage.name))]
+    assert ids[:2] == [GOLDEN_REQUEST_ID] * 2
+    assert len(ids) == 3
+    assert ids[2] != GOLDEN_REQUEST_ID, "what a user asks is told from them"
 
 
 def test_retired_versions_go_and_other_stable_names_stay(standing):

@@ -78,7 +78,9 @@ def test_the_same_command_again_does_nothing_and_names_the_version(loop, promote
 
 
 def test_a_schedule_or_a_drift_that_changes_nothing_leaves_a_run_with_its_reason(loop, promoted):
-    flow_run = loop.wait_for_run(loop.start_run("retrain/by-hand", {"reason": "drift of everything"}))
+    """With a configuration that says nothing it does as the champion's run did, and not as the quickstart."""
+    asked = {"config": {}, "like_champion": True, "reason": "drift of everything"}
+    flow_run = loop.wait_for_run(loop.start_run("retrain/by-hand", asked))
     assert flow_run["state"]["name"] == "Unchanged", flow_run["state"]["message"]
     newest = loop.mlflow_runs()[0].data.tags
     assert (newest["llm_retrain.verdict"], newest["llm_retrain.version"]) == ("unchanged", "1")

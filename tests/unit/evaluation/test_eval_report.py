@@ -1,15 +1,17 @@
 import html
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 from markdown_it import MarkdownIt
 
 from tasks.contracts.artifacts import Predictions
-from tasks.contracts.config import EvaluationSection
+from tasks.contracts.config import EvaluationSection, RetrainConfig
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import LookupOnlyStore, NotInStore, Store
+from tasks.evaluation import steps
 from tasks.evaluation.markdown import as_text
 from tasks.evaluation.report import build_report, load_report
 from tasks.evaluation.scoring import score_systems
@@ -109,6 +111,20 @@ def test_nobody_is_judged_on_rows_that_the_champion_was_trained_on(tmp_path, pre
     learned.unlink()
     with pytest.raises(EvaluationError, match=r"train\.jsonl are lost"):
         build_report(predictions, EVALUATION, Store(tmp_path / "store"), learned)
+
+
+def test_the_step_reads_the_champion_s_training_rows_and_says_how_many_rows_it_left_out(tmp_path, predictions, caplog):
+    lines = lines_of(str)
+    learned = [{"messages": [*lines[2]["messages"], {"role": "assistant", "content": "other"}]}]
+    (tmp_path / "champion").mkdir()
+    write_jsonl(tmp_path / "champion" / "train.jsonl", learned)
+    champion = SimpleNamespace(dataset_path=tmp_path / "champion")
+    config, store = RetrainConfig(evaluation=EVALUATION), Store(tmp_path / "store")
+    assert steps.build_report.fn(predictions, config, store, champion).examples == ROWS - 1
+    assert f"1 of {ROWS} evaluation rows are left out: the champion was trained on them" in caplog.text
+    caplog.clear()
+    assert steps.build_report.fn(predictions, config, store, None).examples == ROWS
+    assert caplog.text == ""
 
 
 def test_without_a_champion_there_is_no_champion_column(tmp_path, predictions):

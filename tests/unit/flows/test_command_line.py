@@ -15,6 +15,7 @@ from urllib.request import proxy_bypass
 import pytest
 from click.testing import CliRunner
 
+from flows import cli as cli_module
 from flows.cli import _terminal, cli
 from flows.outcome import Outcome, curl_line, one_line
 from flows.overview import disagreement
@@ -181,6 +182,35 @@ def test_a_state_directory_that_cannot_be_used_is_one_sentence(tmp_path):
     assert done.returncode == 1
     assert "cannot be used (Not a directory); point LLM_RETRAIN_HOME elsewhere" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_mlflow_refuses_is_one_sentence_and_other_faults_are_not_hidden(monkeypatch, capsys):
+    from mlflow.exceptions import MlflowException
+
+    def fail(error):
+        def command(**_):
+            raise error
+
+        return command
+
+    monkeypatch.setattr(cli_module, "cli", fail(MlflowException("quota reached")))
+    with pytest.raises(SystemExit) as ended:
+        cli_module.main()
+    assert ended.value.code == 1
+    assert "llm-retrain: MLflow refused: quota reached; nothing is lost" in capsys.readouterr().err
+    monkeypatch.setattr(cli_module, "cli", fail(KeyError("a fault of ours")))
+    with pytest.raises(KeyError):
+        cli_module.main()
+
+
+def test_the_link_to_a_run_leads_to_the_server_that_has_it(home, monkeypatch):
+    places = {"report": "r", "mlflow_experiment": "1", "mlflow_run": "abc"}
+    monkeypatch.setenv("LLM_RETRAIN_MLFLOW_PORT", "5999")
+    own = RetrainConfig.model_validate({"registry": {"tracking_uri": "http://mlflow.example"}})
+    assert cli_module._links(own, home, places)["MLflow"] == "http://mlflow.example/#/experiments/1/runs/abc"
+    ours = cli_module._links(RetrainConfig(), home, places)["MLflow"]
+    assert ours.startswith("http://127.0.0.1:5999/#/experiments/1/runs/abc")
+    assert "llm-retrain up" in ours
 
 
 def test_a_wrong_port_is_said_before_the_work(home, monkeypatch):

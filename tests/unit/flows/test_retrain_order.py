@@ -28,7 +28,7 @@ class Walk:
             "train_adapter": self.stage("train adapter", SimpleNamespace(rows_too_long=0)),
             "build_servable": self.build_servable,
             "generate_predictions": self.generate_predictions,
-            "build_report": lambda *_: SimpleNamespace(path=self.home.root),
+            "build_report": self.build_report,
             "decide": lambda *_: SimpleNamespace(verdict=verdict),
             "Candidate": lambda *_: None,
             "find_version_by_alias": lambda *_: champion,
@@ -57,6 +57,10 @@ class Walk:
         self.called.append(f"build {name}")
         return SimpleNamespace(digest=name)
 
+    def build_report(self, answers, _config, _store, champion):
+        self.reported = (list(answers), champion)
+        return SimpleNamespace(path=self.home.root)
+
     def generate_predictions(self, system, *_):
         self.called.append(f"ask {system}")
         return system
@@ -79,6 +83,12 @@ def test_what_can_refuse_a_run_is_asked_before_anything_is_trained(walk):
     assert before == [*checks, "ask base", "ask champion"]
     assert after == ["train adapter", "build candidate", "ask candidate"]
     assert walk.rolled_out == []
+
+
+@pytest.mark.parametrize("champion", [None, SimpleNamespace(version=4)])
+def test_the_report_is_told_the_champion_whose_training_rows_judge_nobody(walk, champion):
+    walk("reject", champion)
+    assert walk.reported == (["base", *(["champion"] if champion else []), "candidate"], champion)
 
 
 @pytest.mark.parametrize(("champion", "judged_against"), [(None, None), (SimpleNamespace(version=4), 4)])
