@@ -1,4 +1,4 @@
-"""The command line: `llm-retrain run|status|history|promote|rollback|monitor|up|down|doctor`.
+"""The command line: `llm-retrain run|data|status|history|promote|rollback|monitor|up|down|doctor`.
 
 Exit codes: 0 promoted or done; 1 failed; 2 wrong usage or configuration; 3 rejected by the gate; 4 inconclusive.
 """
@@ -8,16 +8,16 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from tasks.contracts.config import RetrainConfig, load_config, monitor_config, preset_names
-from tasks.contracts.errors import ConfigError, EnvironmentProblem, LlmRetrainError
+from flows.command import config_options, json_option, terminal
+from flows.data_commands import data
+from tasks.contracts.config import RetrainConfig, load_config, monitor_config
+from tasks.contracts.errors import ConfigError, LlmRetrainError
 from tasks.contracts.home import Home
 
 if TYPE_CHECKING:
@@ -28,21 +28,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("llm_retrain.cli")
 
 _PREFECT_UI_PATH = "runs/flow-run"
-_ONLY_OUR_LINES = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "WARNING"}
-"""In the terminal our own log lines are enough; Prefect still records its own with the run."""
-
-
-def _config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one setting."),
-        click.option("--config", "file", type=click.Path(path_type=Path), help="A YAML file laid over the preset."),
-        click.option("--preset", metavar="NAME", help=f"One of: {', '.join(preset_names())}."),
-    ):
-        command = option(command)
-    return command
-
-
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,14 +41,14 @@ def cli(home: Path | None) -> None:
 
 
 @cli.command()
-@_config_options
+@config_options
 @click.option("--reason", default="started by hand", show_default=True, help="Why; is logged and goes to the ledger.")
-@_json_option
+@json_option
 def run(preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool) -> None:
     """Retrain once: from the sources to a served version, or to the reasons against it."""
     started = time.monotonic()
     config, home = load_config(preset, file, overrides), Home.from_environment()
-    with _terminal(home, as_json) as console:
+    with terminal(home, as_json) as console:
         from flows.finished import find_finished
 
         outcome = find_finished(config, home) or _retrain(config, reason)
@@ -78,12 +63,12 @@ def run(preset: str | None, file: Path | None, overrides: tuple[str, ...], reaso
 
 
 @cli.command()
-@_config_options
-@_json_option
+@config_options
+@json_option
 def status(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show services with their addresses, the champion, and the last runs."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
-    with _terminal(home, as_json) as console:
+    with terminal(home, as_json) as console:
         from flows.overview import overview, render_overview
 
         facts = overview(config, home)
@@ -94,12 +79,12 @@ def status(preset: str | None, file: Path | None, overrides: tuple[str, ...], as
 
 
 @cli.command()
-@_config_options
-@_json_option
+@config_options
+@json_option
 def history(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show every version with its verdict, and every move of the champion."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
-    with _terminal(home, as_json) as console:
+    with terminal(home, as_json) as console:
         from flows.overview import version_lines
         from flows.terminal import render_history
         from tasks.registry.ledger import read_ledger
@@ -113,41 +98,41 @@ def history(preset: str | None, file: Path | None, overrides: tuple[str, ...], a
 
 @cli.command()
 @click.argument("version", type=int)
-@_config_options
+@config_options
 @click.option("--reason", default="promoted by hand", show_default=True, help="Why; goes to the ledger.")
-@_json_option
+@json_option
 def promote(
     version: int, preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool
 ) -> None:
     """Make VERSION the champion, if it loads and answers as evaluated."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
-    with _terminal(home, as_json) as console:
+    with terminal(home, as_json) as console:
         from flows.promote import promote as promote_flow
 
         _say_served(console, as_json, promote_flow(version=version, reason=reason, config=config))
 
 
 @cli.command()
-@_config_options
+@config_options
 @click.option("--reason", default="rolled back by hand", show_default=True, help="Why; goes to the ledger.")
-@_json_option
+@json_option
 def rollback(preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool) -> None:
     """Return to the champion before this one, if it loads and answers as evaluated."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
-    with _terminal(home, as_json) as console:
+    with terminal(home, as_json) as console:
         from flows.promote import rollback as rollback_flow
 
         _say_served(console, as_json, rollback_flow(reason=reason, config=config))
 
 
 @cli.command()
-@_config_options
+@config_options
 @click.option("--requests", default="", help="A JSONL of requests instead of the served model's log.")
-@_json_option
+@json_option
 def monitor(preset: str | None, file: Path | None, overrides: tuple[str, ...], requests: str, as_json: bool) -> None:
     """Compare recent requests with what the champion was trained on."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
-    with _terminal(home, as_json) as console:
+    with terminal(home, as_json) as console:
         from flows.monitor import monitor as monitor_flow
 
         settings = monitor_config(config)
@@ -161,11 +146,11 @@ def monitor(preset: str | None, file: Path | None, overrides: tuple[str, ...], r
 
 
 @cli.command()
-@_config_options
+@config_options
 def up(preset: str | None, file: Path | None, overrides: tuple[str, ...]) -> None:
     """Start Prefect, MLflow, Triton and the worker that executes the deployments."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
-    with _terminal(home, as_json=False) as console:
+    with terminal(home, as_json=False) as console:
         from flows.services import render_states
         from flows.services import up as start
 
@@ -176,7 +161,7 @@ def up(preset: str | None, file: Path | None, overrides: tuple[str, ...]) -> Non
 def down() -> None:
     """Stop what `up` and `run` started."""
     home = Home.from_environment()
-    with _terminal(home, as_json=False) as console:
+    with terminal(home, as_json=False) as console:
         from flows.services import down as stop
         from flows.services import render_states
 
@@ -184,12 +169,12 @@ def down() -> None:
 
 
 @cli.command()
-@_config_options
-@_json_option
+@config_options
+@json_option
 def doctor(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check the machine: Python, pins, disk, memory, processor, ports, Triton."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
-    with _terminal(home, as_json) as console:
+    with terminal(home, as_json) as console:
         from flows.doctor import examine, render_findings
 
         findings = examine(home, config.serving, config.base_model)
@@ -198,6 +183,9 @@ def doctor(preset: str | None, file: Path | None, overrides: tuple[str, ...], as
         else:
             render_findings(console, findings)
     sys.exit(1 if any(finding.ok == "problem" for finding in findings) else 0)
+
+
+cli.add_command(data)
 
 
 def main() -> None:
@@ -221,43 +209,6 @@ def main() -> None:
             raise
         click.echo(f"llm-retrain: MLflow refused: {error}; nothing is lost, run the same command again", err=True)
         sys.exit(1)
-
-
-@contextmanager
-def _terminal(home: Home, as_json: bool) -> "Iterator[Console]":
-    """Set up a quiet environment and our own log lines; progress goes to standard error, results to standard output."""
-    from flows.services import prefect_api_url, quiet_environment
-    from flows.services.environment import MLFLOW_PORT, PREFECT_PORT, port_from_environment
-
-    for variable in (PREFECT_PORT, MLFLOW_PORT):
-        port_from_environment(variable)  # a wrong one is said now, not after the work
-    try:
-        home.prefect.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"the state directory {home.root} cannot be used ({error.strerror}); point LLM_RETRAIN_HOME elsewhere"
-        ) from error
-    for key, value in {**quiet_environment(home), **_ONLY_OUR_LINES}.items():
-        if key.upper() == "NO_PROXY":  # holds the caller's hosts and ours
-            os.environ[key] = value
-        else:
-            os.environ.setdefault(key, value)
-    api_url = prefect_api_url(home)
-    if api_url:
-        os.environ.setdefault("PREFECT_API_URL", api_url)
-    from rich.console import Console
-    from rich.logging import RichHandler
-
-    # Without `emoji=False` a ":key:" in a prompt becomes a picture, and the curl line asks something else.
-    log_console = Console(stderr=True, emoji=False)
-    handler = RichHandler(console=log_console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
-    logger = logging.getLogger("llm_retrain")
-    logger.addHandler(handler)
-    logger.setLevel(logging.WARNING if as_json else logging.INFO)
-    try:
-        yield Console(emoji=False)
-    finally:
-        logger.removeHandler(handler)
 
 
 def _retrain(config: RetrainConfig, reason: str) -> "Outcome":

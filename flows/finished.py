@@ -25,8 +25,8 @@ def find_finished(config: RetrainConfig, home: Home) -> Outcome | None:
     """
     if not (home.store / "report").is_dir():
         return None
-    from tasks.data.ingest import ingest
-    from tasks.data.split import build_dataset
+    from tasks.data.build import build_dataset
+    from tasks.data.ingest import Place, ingest
     from tasks.registry.versions import find_judged, gate_digest
     from tasks.serving.build import build_servable
     from tasks.training.adapter import TrainingJob, train_adapter
@@ -36,10 +36,11 @@ def find_finished(config: RetrainConfig, home: Home) -> Outcome | None:
     log_path = home.logs / "unused.log"
     try:
         base = prepare_base_model(config.base_model, home, store)
-        rows = ingest(config.data, store, config.data.sources)
+        place = Place(home, store, config.serving)
+        rows = ingest(config.data, place, config.data.sources)
         held_out = config.data.evaluation_sources
-        evaluation_rows = ingest(config.data, store, held_out) if held_out else None
-        dataset = build_dataset(rows, evaluation_rows, config.data, store)
+        evaluation_rows = ingest(config.data, place, held_out) if held_out else None
+        dataset = build_dataset(rows, evaluation_rows, config.data, place, base)
         job = TrainingJob(base, dataset, config.training, config.serving.system_prompt)
         adapter = train_adapter(job, store, log_path)
         servable = build_servable(base, adapter, config.serving, store, log_path)

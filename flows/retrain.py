@@ -16,11 +16,12 @@ from flows.locks import waiting_lock
 from flows.log_lines import record_log_lines
 from flows.outcome import Outcome, outcome_of
 from flows.rollout import roll_out, settle
-from tasks.contracts.artifacts import DatasetRef, RegisteredVersion, ServableModel
+from tasks.contracts.artifacts import BaseModelRef, DatasetRef, RegisteredVersion, ServableModel
 from tasks.contracts.config import RetrainConfig, chosen_settings, validate_config
 from tasks.contracts.errors import DataError, EnvironmentProblem, RegistryError
 from tasks.contracts.home import RUN_BYTES, Home
 from tasks.contracts.store import Store, damage_of, read_manifest
+from tasks.data.ingest import Place
 from tasks.data.steps import build_dataset_task, ingest_rows
 from tasks.evaluation.steps import build_report, decide, generate_predictions
 from tasks.registry.tracking import tracked_run
@@ -84,7 +85,7 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str) -> Outcome:
     champion = find_version_by_alias(config.registry, "champion", home)
     with tracked_run(config, home, reason, {"prefect.flow_run_id": str(flow_run.id)}) as run:
         base = prepare_base_model(config, home, store)
-        dataset = prepare_dataset(config, store)
+        dataset = prepare_dataset(config, Place(home, store, config.serving), base)
         run.log_dataset(dataset)
         systems = {"base": build_servable(base, None, config, home, store)}
         if champion is not None:
@@ -140,16 +141,16 @@ def record_unchanged(finished: Outcome, config: RetrainConfig, home: Home, reaso
         log.info("Nothing to do: version %d already holds the result", finished.version)
 
 
-def prepare_dataset(config: RetrainConfig, store: Store) -> DatasetRef:
+def prepare_dataset(config: RetrainConfig, place: Place, base: BaseModelRef | None) -> DatasetRef:
     """Ingest the sources, and the evaluation sources if there are any, and split them.
 
     Raises:
         DataError: there are too few evaluation rows for any verdict but "inconclusive".
     """
-    rows = ingest_rows(config.data, store, config.data.sources)
+    rows = ingest_rows(config.data, place, config.data.sources)
     held_out = config.data.evaluation_sources
-    evaluation_rows = ingest_rows(config.data, store, held_out) if held_out else None
-    dataset = build_dataset_task(rows, evaluation_rows, config.data, store)
+    evaluation_rows = ingest_rows(config.data, place, held_out) if held_out else None
+    dataset = build_dataset_task(rows, evaluation_rows, config.data, place, base)
     if dataset.eval_rows < config.gate.min_examples:
         raise DataError(
             f"gate.min_examples is {config.gate.min_examples} and there are {dataset.eval_rows} rows to evaluate on: "

@@ -3,7 +3,7 @@
 `RowSet → DatasetRef → AdapterRef → ServableModel → EvalReport → GateDecision → RegisteredVersion → ServedVersion`
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ class BaseModelRef:
 
 @dataclass(frozen=True)
 class RowSet:
-    """Canonical rows as they were read: `rows.jsonl`, and `rejected.jsonl` with a reason a line."""
+    """Canonical rows as they were read: `rows-*.jsonl`, and `rejected.jsonl` with a reason a line."""
 
     path: Path
     digest: str
@@ -32,7 +32,8 @@ class RowSet:
 class DatasetRef:
     """A split data set: `train.jsonl`, `eval.jsonl`, and `rejected.jsonl` with a reason a line.
 
-    `rows_read` equals `train_rows` + `eval_rows` + the sum of `rejected`.
+    `rows_read` equals `train_rows` + `eval_rows` + the sum of `rejected`. `steps` has, in the order of the cleaning
+    line, each step with the rows it changed and dropped.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class DatasetRef:
     eval_rows: int
     rejected: dict[str, int]
     eval_digest: str
+    steps: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

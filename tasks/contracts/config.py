@@ -6,22 +6,20 @@ A section a stage. Every field says what it means and in which unit. Secrets nev
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from tasks.contracts.cleaning_config import DEFAULT_STEPS, CleaningStep
 from tasks.contracts.errors import ConfigError
 from tasks.contracts.home import PROJECT_ROOT, checked_name
+from tasks.contracts.section import Section
+from tasks.contracts.source_config import DocstringSource, Source
 from tasks.contracts.strict_yaml import DuplicateKey, load_yaml
 
 PRESETS = PROJECT_ROOT / "deployments" / "presets"
-
-
-class Section(BaseModel):
-    """A frozen group of settings in which an unknown key is an error, and so is a number that is not finite."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+_PATH_KEYS = {"path", "requests_path", "feedback_path"}
 
 
 def _stable_name(name: str, config_key: str) -> str:
@@ -60,44 +58,52 @@ class BaseModelSection(Section):
         return source
 
 
-class JsonlSource(Section):
-    """A JSONL file: instruction/input/output or chat messages, a row a line."""
+class ExecutionSection(Section):
+    """Where the work on rows is done. It changes no result."""
 
-    kind: Literal["jsonl"] = "jsonl"
-    path: str = Field(
-        description="the file; a relative path counts from the YAML file it stands in, or from the working directory"
+    kind: Literal["local", "ray", "dask"] = Field(
+        "local", description="local: processes here; ray, dask: the workers of a cluster (extras of the same names)"
     )
-    slice: str = Field("default", description="the slice its rows belong to")
-
-
-class DocstringSource(Section):
-    """Functions of the running interpreter's standard library, each with the first sentence of its docstring."""
-
-    kind: Literal["docstrings"] = "docstrings"
-    instruction: str = Field(
-        "Write one sentence that says what this Python function does.", description="what the model is asked"
-    )
-    max_code_chars: int = Field(300, ge=80, le=10_000, description="functions with a longer body are left out")
-
-
-Source = Annotated[JsonlSource | DocstringSource, Field(discriminator="kind")]
+    processes: int = Field(0, ge=0, le=1_024, description="processes; 0: one a processor")
+    address: str = Field("", description="the cluster's scheduler; empty: a cluster of its own on this machine")
 
 
 class DataSection(Section):
     """Ingest, cleaning and split."""
 
-    sources: tuple[Source, ...] = Field((DocstringSource(),), description="where rows come from, in order")
+    sources: tuple[Source, ...] = Field((DocstringSource(),), description="where rows come from")
     evaluation_sources: tuple[Source, ...] = Field(
         (), description="a held-out set of your own; empty: evaluation rows are held out from the sources"
     )
+    frozen_evaluation: str = Field(
+        "",
+        pattern=r"^([0-9a-f]{8,64})?$",
+        description="digest of a data version whose evaluation rows are kept, with all that is alike out of training",
+    )
+    cleaning: tuple[CleaningStep, ...] = Field(DEFAULT_STEPS, description="what is done to every row, in this order")
+    near_duplicates: float = Field(
+        0.8,
+        ge=0,
+        le=1,
+        description="Jaccard similarity of texts from which rows are near duplicates; 0: only equal ones count",
+    )
     train_rows: int = Field(300, ge=1, description="rows to train on at most")
     eval_rows: int = Field(64, ge=1, description="rows to evaluate on at most")
+    max_slice_share: float = Field(1.0, gt=0, le=1, description="share of the training rows that one slice may have")
     seed: int = Field(17, ge=0, description="chooses the rows and the split")
     min_answer_chars: int = Field(1, ge=1, description="rows with a shorter answer are rejected")
     max_row_chars: int = Field(6_000, ge=16, description="rows with more characters in all are rejected")
     max_malformed_share: float = Field(
-        0.05, ge=0, le=1, description="share of unreadable lines in a file above which the run stops"
+        0.05, ge=0, le=1, description="share of unreadable records in a source above which the run stops"
     )
+    execution: ExecutionSection = ExecutionSection()
+
+    @field_validator("near_duplicates")
+    @classmethod
+    def _is_off_or_high(cls, similarity: float) -> float:
+        if 0 < similarity < 0.5:
+            raise ValueError("expected 0 (off) or 0.5 to 1: texts that share less are no duplicates")
+        return similarity
 
 
 class TrainingSection(Section):
@@ -332,23 +338,23 @@ def with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
                 f"{config_key} names {text!r}, whose home directory is not known; expected a path"
             ) from error
 
-    result = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in values.items()}
-    data, base_model, monitor = (
-        keys if isinstance(keys := result.get(section), dict) else {} for section in ("data", "base_model", "monitor")
-    )
-    for key in ("sources", "evaluation_sources"):
-        if isinstance(data.get(key), list):
-            data[key] = [
-                {**source, "path": absolute(source["path"], f"data.{key}")}
-                if isinstance(source, dict) and isinstance(source.get("path"), str)
-                else source
-                for source in data[key]
-            ]
-    source = base_model.get("source")
-    if isinstance(source, str) and source.startswith("dir:"):
-        base_model["source"] = "dir:" + absolute(source.removeprefix("dir:"), "base_model.source")
-    if isinstance(monitor.get("requests_path"), str):
-        monitor["requests_path"] = absolute(monitor["requests_path"], "monitor.requests_path")
+    def resolved(settings: Any, key_of: str) -> Any:
+        if not isinstance(settings, dict):
+            return settings
+        made = dict(settings)
+        for key in _PATH_KEYS & made.keys():
+            if isinstance(made[key], str) and "://" not in made[key]:
+                made[key] = absolute(made[key], key_of.format(key))
+        if isinstance(source := made.get("source"), str) and source.startswith("dir:"):
+            made["source"] = "dir:" + absolute(source.removeprefix("dir:"), key_of.format("source"))
+        return made
+
+    result = {section: resolved(keys, f"{section}.{{}}") for section, keys in values.items()}
+    data = result.get("data")
+    if isinstance(data, dict):
+        for key in ("sources", "evaluation_sources", "cleaning"):
+            if isinstance(data.get(key), list):
+                data[key] = [resolved(each, f"data.{key}") for each in data[key]]
     return result
 
 
@@ -390,4 +396,6 @@ def _known_keys() -> list[str]:
     keys = list(RetrainConfig.model_fields)
     for field in RetrainConfig.model_fields.values():
         keys += list(getattr(field.annotation, "model_fields", {}))
-    return [*keys, "path", "slice", "kind", "instruction", "max_code_chars"]
+    for section in (*get_args(get_args(Source)[0]), *get_args(get_args(CleaningStep)[0]), ExecutionSection):
+        keys += list(section.model_fields)
+    return keys

@@ -90,6 +90,20 @@ class Home:
         """The JSONL log of requests and answers that the router model `stable_name` appends to."""
         return self.root / "triton" / "requests" / f"{stable_name}.jsonl"
 
+    def feedback_log(self, stable_name: str) -> Path:
+        """The JSONL log of what people said about answers, by the request's id."""
+        return self.root / "triton" / "feedback" / f"{stable_name}.jsonl"
+
+    @property
+    def sources(self) -> Path:
+        """What was fetched from sources that are no local files, with their watermarks."""
+        return self.root / "sources"
+
+    @property
+    def erased(self) -> Path:
+        """The list of erased records."""
+        return self.root / "erased.jsonl"
+
     @property
     def ledger(self) -> Path:
         """The append-only promotion ledger."""

@@ -4,13 +4,19 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.contracts.jsonl import canonical_json
+MESSAGE_START = "\0"
+"""Begins each message of a folded conversation; it stands in no row."""
 
 
 def folded(messages: Sequence[dict[str, Any]]) -> str:
-    """Spell messages so that those which differ only in case, white space or Unicode composition are equal."""
-    return canonical_json([[message["role"], _fold(message["content"])] for message in messages])
+    """Spell messages so that those which differ only in case, white space or Unicode composition are equal.
+
+    The folded prompt is the folded conversation up to the white space before its last `MESSAGE_START`.
+    """
+    return fold_text(" ".join(f"{MESSAGE_START}{message['role']} {message['content']}" for message in messages))
 
 
-def _fold(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
+def fold_text(text: str) -> str:
+    """Spell a text so that those which differ only in case, white space or Unicode composition are equal."""
+    folded_case = text.lower() if text.isascii() else unicodedata.normalize("NFC", text.casefold())
+    return " ".join(folded_case.split())

@@ -1,210 +1,287 @@
-"""Cleaned rows split into training and evaluation rows, with no twin of an evaluation row in training.
+"""Which rows are trained on, which are evaluated, and why the others are neither: decided on the index alone.
 
-Twins are rows with the same prompt but for case and white space, whatever they answer. Which rows are chosen is
-decided by hashes of their content and the seed, so it does not depend on the order in which they were read.
+No evaluation row has a twin in training. Twins are rows with the same prompt but for case and white space, whatever
+they answer, and rows whose prompts are near duplicates: both are one cluster, on one side of the split.
+
+Everything is decided by hashes of content and the seed: neither the order in which rows were read nor the number of
+processes changes the result.
 """
 
-from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from tasks.contracts.artifacts import DatasetRef, RowSet
 from tasks.contracts.config import DataSection
 from tasks.contracts.errors import DataError
-from tasks.contracts.jsonl import canonical_json, digest_of, read_jsonl, write_jsonl
-from tasks.contracts.store import Store, code_digest
-from tasks.contracts.twins import folded
-from tasks.data.clean import LONG_ROW, SHORT_ANSWER, Sifted, clean, rejected_row
-from tasks.data.rows import Row, prompt_of
+from tasks.data.index import EVALUATION, FROZEN, SOURCES, Index, drawn
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+DUPLICATE = "exact duplicate"
+NEAR_DUPLICATE = "near duplicate"
 TWIN = "twin of an evaluation row"
+NEAR_TWIN = "near twin of an evaluation row"
+UNBALANCED = "slice over its share"
 NOT_SELECTED = "not selected"
+KEPT = ""
 
-SOURCES = "data.sources"
-EVALUATION_SOURCES = "data.evaluation_sources"
-
-# What the data set depends on; the sources and what counts as malformed are in the rows' own digest.
-_SETTINGS = {"train_rows", "eval_rows", "seed", "min_answer_chars", "max_row_chars"}
+REASONS = (KEPT, DUPLICATE, NEAR_DUPLICATE, TWIN, NEAR_TWIN, UNBALANCED, NOT_SELECTED)
 
 HELD_OUT_PERCENT = 30
-"""Prompts held out at most: a quota for large files would leave a small one with nothing to train on."""
-
-_LIMITS = {SHORT_ANSWER: ("min_answer_chars", "lower"), LONG_ROW: ("max_row_chars", "raise")}
+"""Clusters held out at most: a quota for large files would leave a small one with nothing to train on."""
 
 
 @dataclass(frozen=True)
-class Split:
-    """Rows for training and for evaluation, each sorted by id, and records of the others.
+class Linked:
+    """Near duplicates among some rows of an index.
 
     Attributes:
-        train: training rows.
-        evaluation: evaluation rows.
-        rejected: origin (config key) → records of its rows that are in neither.
-        evaluation_origin: the config key of the sources that the evaluation rows come from.
+        to: (rows,) the row that each row is a near duplicate of; the row itself if it is one of none.
+        similarity: (rows,) estimated Jaccard similarity of the two; 1 for the row itself.
     """
 
-    train: list[Row]
-    evaluation: list[Row]
-    rejected: dict[str, list[dict[str, Any]]]
-    evaluation_origin: str
+    to: "NDArray[np.int64]"
+    similarity: "NDArray[np.float32]"
+
+
+class FindNear(Protocol):
+    """Finds near duplicates among the rows that a mask names."""
+
+    def conversations(self, among: "NDArray[np.bool_]") -> Linked:
+        """Return for each row the one that it repeats."""
+
+    def clusters(self, among: "NDArray[np.bool_]") -> "list[NDArray[np.int64]]":
+        """Return, for each way in which rows can be alike, (rows,) the row that names each row's cluster."""
 
 
 @dataclass(frozen=True)
-class Account:
-    """Where the rows of one origin went: rows_read = train_rows + eval_rows + the sum of rejected."""
+class Division:
+    """Where each row of the index goes.
 
-    rows_read: int
-    train_rows: int
-    eval_rows: int
-    rejected: dict[str, int]
+    Attributes:
+        train: rows to train on, by id.
+        evaluation: rows to evaluate on, by id.
+        reason: (rows,) place in `REASONS` of why a row is in neither; 0 for those that are.
+        about: (rows,) the row that the reason speaks of, or -1.
+        similarity: (rows,) how alike the two are, where they are near and not equal.
+        clusters: clusters of prompts among the rows that are no duplicates.
+        largest_cluster: rows of the largest one.
+    """
+
+    train: "NDArray[np.int64]"
+    evaluation: "NDArray[np.int64]"
+    reason: "NDArray[np.int8]"
+    about: "NDArray[np.int64]"
+    similarity: "NDArray[np.float32]"
+    clusters: int
+    largest_cluster: int
 
 
-def build_dataset(rows: RowSet, evaluation_rows: RowSet | None, data: DataSection, store: Store) -> DatasetRef:
-    """Clean and split rows; without `evaluation_rows`, evaluation rows are held out from `rows`.
+def divide(index: Index, near: FindNear | None, data: DataSection) -> Division:
+    """Decide for every row.
 
-    Writes `train.jsonl` and `eval.jsonl` sorted by id, and `rejected.jsonl` with every row or line that is in neither
-    and its reason. (The line numbers of malformed lines stand in the row set's own `rejected.jsonl`.)
+    Args:
+        index: what is known of each row.
+        near: finds near duplicates; None: only equal rows and equal prompts count.
+        data: quotas, share and seed.
 
     Raises:
-        DataError: nothing is left to train on or to evaluate on.
+        DataError: data.max_slice_share cannot be kept.
     """
-    inputs = {
-        "rows": rows.digest,
-        "evaluation_rows": evaluation_rows.digest if evaluation_rows else None,
-        "config": data.model_dump(mode="json", include=_SETTINGS),
-        "code": code_digest("tasks/data", "tasks/contracts"),
-    }
-    row_sets = {SOURCES: rows} | ({EVALUATION_SOURCES: evaluation_rows} if evaluation_rows else {})
-
-    def write(directory: Path) -> dict[str, Any]:
-        contents = {key: load_rows(row_set.path / "rows.jsonl") for key, row_set in row_sets.items()}
-        parts = split(contents[SOURCES], contents.get(EVALUATION_SOURCES), data)
-        return _write_dataset(directory, parts, row_sets, data)
-
-    entry = store.produce("dataset", inputs, write)
-    facts = {name: value for name, value in entry.facts.items() if name != "origins"}
-    return DatasetRef(path=entry.path, digest=entry.digest, **facts)
+    return _Divider(index, near, data).run()
 
 
-def load_rows(path: Path) -> list[Row]:
-    """Read the rows of a finished `rows.jsonl`, `train.jsonl` or `eval.jsonl`."""
-    return list(read_jsonl(path))
+class _Divider:
+    def __init__(self, index: Index, near: FindNear | None, data: DataSection) -> None:
+        import numpy as np
+
+        self.index, self.near, self.data = index, near, data
+        rows = len(index)
+        self.rank = index.rank()
+        self.reason = np.zeros(rows, np.int8)
+        self.about = np.full(rows, -1, np.int64)
+        self.similarity = np.ones(rows, np.float32)
+
+    def run(self) -> Division:
+        import numpy as np
+
+        for origin in (SOURCES, EVALUATION):
+            self._drop_duplicates(np.flatnonzero(self.index.origin == origin))
+        alive = np.flatnonzero(self.reason == 0)
+        cluster = self._cluster(alive)
+        chosen = self._choose_evaluation(alive, cluster)
+        is_chosen = np.zeros(len(self.index), bool)
+        is_chosen[chosen] = True
+        self._drop_twins(alive, cluster, is_chosen)
+        train = self._choose_training(is_chosen)
+        return Division(
+            train=train[np.argsort(self.rank[train])],
+            evaluation=chosen[np.argsort(self.rank[chosen])],
+            reason=self.reason,
+            about=self.about,
+            similarity=self.similarity,
+            clusters=int(cluster.max()) + 1 if len(cluster) else 0,
+            largest_cluster=int(np.bincount(cluster).max()) if len(cluster) else 0,
+        )
+
+    def _reject(self, rows: "NDArray[np.int64]", reason: str, about: "NDArray[np.int64] | int" = -1) -> None:
+        self.reason[rows] = REASONS.index(reason)
+        self.about[rows] = about
+
+    def _drop_duplicates(self, rows: "NDArray[np.int64]") -> None:
+        """Of rows that say the same the one with the smallest id stays."""
+        import numpy as np
+
+        first = self._first_of_equals(rows, self.index.conversation)
+        again = first != rows
+        self._reject(rows[again], DUPLICATE, first[again])
+        if self.near is None:
+            return
+        distinct = np.zeros(len(self.index), bool)
+        distinct[rows[~again]] = True
+        linked = self.near.conversations(distinct)
+        near = np.flatnonzero(linked.to != np.arange(len(self.index)))
+        self._reject(near, NEAR_DUPLICATE, linked.to[near])
+        self.similarity[near] = linked.similarity[near]
+
+    def _first_of_equals(self, rows: "NDArray[np.int64]", key: "NDArray[np.uint64]") -> "NDArray[np.int64]":
+        """Return for each of `rows` the row of smallest rank among those with an equal key (128 bits)."""
+        import numpy as np
+
+        if not len(rows):
+            return rows
+        order = np.lexsort((self.rank[rows], key[rows, 1], key[rows, 0]))
+        ordered = rows[order]
+        starts = np.ones(len(rows), bool)
+        starts[1:] = (key[ordered[1:]] != key[ordered[:-1]]).any(axis=1)
+        first = np.empty_like(rows)
+        first[order] = ordered[starts][np.cumsum(starts) - 1]
+        return first
+
+    def _cluster(self, alive: "NDArray[np.int64]") -> "NDArray[np.int64]":
+        """Return the cluster of each of `alive`, from 0: equal prompts and near ones, also by way of another row."""
+        import numpy as np
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        links = [self._first_of_equals(alive, self.index.prompt)]
+        if self.near is not None:
+            among = np.zeros(len(self.index), bool)
+            among[alive] = True
+            links += [names[alive] for names in self.near.clusters(among)]
+        place_of = np.empty(len(self.index), np.int64)
+        place_of[alive] = np.arange(len(alive))
+        ends = np.tile(np.arange(len(alive)), len(links)), place_of[np.concatenate(links)]
+        graph = coo_array((np.ones(len(ends[0]), np.bool_), ends), shape=(len(alive), len(alive)))
+        labels: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+        return labels
+
+    def _choose_evaluation(self, alive: "NDArray[np.int64]", cluster: "NDArray[np.int64]") -> "NDArray[np.int64]":
+        import numpy as np
+
+        origin = self.index.origin[alive]
+        frozen, own = alive[origin == FROZEN], alive[origin == EVALUATION]
+        if len(frozen):
+            kept: NDArray[np.int64] = frozen
+            return kept
+        if (self.index.origin == EVALUATION).any() or self.data.evaluation_sources:
+            ordered = own[np.argsort(drawn(self.index.id_key[own], self.data.seed))]
+            self._reject(ordered[self.data.eval_rows :], NOT_SELECTED)
+            first: NDArray[np.int64] = ordered[: self.data.eval_rows]
+            return first
+        heads = self._heads(alive, cluster)
+        quota = min(self.data.eval_rows, max(1, len(heads) * HELD_OUT_PERCENT // 100))
+        order = heads[np.argsort(drawn(self.index.prompt[heads], self.data.seed))]
+        fair: NDArray[np.int64] = order[stratified(self.index.slice[order], quota)]
+        return fair
+
+    def _heads(self, alive: "NDArray[np.int64]", cluster: "NDArray[np.int64]") -> "NDArray[np.int64]":
+        """Return the row of smallest rank of each cluster."""
+        import numpy as np
+
+        by_cluster = np.lexsort((self.rank[alive], cluster))
+        _, starts = np.unique(cluster[by_cluster], return_index=True)
+        return alive[by_cluster[starts]]
+
+    def _drop_twins(
+        self, alive: "NDArray[np.int64]", cluster: "NDArray[np.int64]", is_chosen: "NDArray[np.bool_]"
+    ) -> None:
+        """Keep what is alike a row that is evaluated out of training: its whole cluster."""
+        import numpy as np
+
+        evaluated = is_chosen[alive]
+        head = np.full(int(cluster.max()) + 1 if len(cluster) else 0, -1, np.int64)
+        by_rank = np.argsort(-self.rank[alive[evaluated]])
+        head[cluster[evaluated][by_rank]] = alive[evaluated][by_rank]  # of several, the smallest rank is written last
+        twin = (head[cluster] >= 0) & ~evaluated & (self.index.origin[alive] == SOURCES)
+        rows, of = alive[twin], head[cluster[twin]]
+        same = (self.index.prompt[rows] == self.index.prompt[of]).all(axis=1)
+        self._reject(rows[same], TWIN, of[same])
+        self._reject(rows[~same], NEAR_TWIN, of[~same])
+
+    def _choose_training(self, is_chosen: "NDArray[np.bool_]") -> "NDArray[np.int64]":
+        import numpy as np
+
+        free = np.flatnonzero((self.reason == 0) & (self.index.origin == SOURCES) & ~is_chosen)
+        order = free[np.argsort(drawn(self.index.id_key[free], self.data.seed))]
+        if self.data.max_slice_share < 1:
+            within = within_share(self.index.slice[order], self.data.max_slice_share, self.data.train_rows)
+            self._reject(order[~within], UNBALANCED)
+            order = order[within]
+        self._reject(order[self.data.train_rows :], NOT_SELECTED)
+        return order[: self.data.train_rows]
 
 
-def split(rows: list[Row], own_evaluation: list[Row] | None, data: DataSection) -> Split:
-    """Clean and split rows; without `own_evaluation`, evaluation rows are held out from `rows`."""
-    cleaned = clean(rows, data)
-    rejected: dict[str, list[dict[str, Any]]] = {}
-    if own_evaluation is None:
-        origin, evaluation = SOURCES, hold_out(cleaned.rows, data)
-        held_out = {row["id"] for row in evaluation}
-        left = [row for row in cleaned.rows if row["id"] not in held_out]
-    else:
-        candidates = clean(own_evaluation, data)
-        chosen = select(candidates.rows, data.eval_rows, data.seed, "data.eval_rows")
-        origin, evaluation, left = EVALUATION_SOURCES, chosen.rows, cleaned.rows
-        rejected[EVALUATION_SOURCES] = candidates.rejected + chosen.rejected
-    apart = without_twins(left, evaluation)
-    training = select(apart.rows, data.train_rows, data.seed, "data.train_rows")
-    rejected[SOURCES] = cleaned.rejected + apart.rejected + training.rejected
-    return Split(_by_id(training.rows), _by_id(evaluation), rejected, origin)
+def stratified(slices: "NDArray[np.int32]", quota: int) -> "NDArray[np.int64]":
+    """Choose `quota` places so that each slice has its share of them, by largest remainder; the first places win.
+
+    Args:
+        slices: (n,) slice of each place, in the order of preference. Slices are numbered by name.
+        quota: places to choose, at most n.
+    """
+    import numpy as np
+
+    codes, counts, place = _by_slice(slices)
+    exact = counts * (quota / max(1, len(slices)))
+    seats = np.floor(exact).astype(np.int64)
+    remainder = np.argsort(seats - exact, kind="stable")
+    seats[remainder[: quota - int(seats.sum())]] += 1
+    return np.flatnonzero(place < seats[codes])
 
 
-def hold_out(rows: list[Row], data: DataSection) -> list[Row]:
-    """Choose evaluation rows: the first row of each of at most `data.eval_rows` prompts, and of at most 30 % of all."""
-    by_prompt: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_prompt[folded(prompt_of(row))].append(row)
-    quota = min(data.eval_rows, max(1, len(by_prompt) * HELD_OUT_PERCENT // 100))
-    prompts = sorted(by_prompt, key=lambda prompt: digest_of([data.seed, prompt]))
-    return [by_prompt[prompt][0] for prompt in prompts[:quota]]
+def within_share(slices: "NDArray[np.int32]", share: float, quota: int) -> "NDArray[np.bool_]":
+    """Say which places stay so that no slice has more than `share` of those that stay; the first places win.
+
+    Args:
+        slices: (n,) slice of each place, in the order of preference.
+        share: 0 to 1.
+        quota: places that stay at most.
+
+    Raises:
+        DataError: there are too few slices.
+    """
+    import numpy as np
+
+    _, counts, place = _by_slice(slices)
+    total = min(quota, len(slices))
+    while (fitting := int(np.minimum(counts, int(share * total)).sum())) < total:
+        total = fitting  # fewer rows allow each slice fewer
+    if total == 0 and len(slices):
+        raise DataError(
+            f"data.max_slice_share is {share:g} and the rows have {len(counts)} slices; expected at least "
+            f"{1 / len(counts):.2g}, or no row could stay"
+        )
+    stays: NDArray[np.bool_] = place < int(share * total)
+    return stays
 
 
-def without_twins(rows: list[Row], evaluation: list[Row]) -> Sifted:
-    """Reject the rows that have the prompt of an evaluation row."""
-    evaluated = {folded(prompt_of(row)): row["id"] for row in evaluation}
-    apart, twins = [], []
-    for row in rows:
-        twin = evaluated.get(folded(prompt_of(row)))
-        if twin is None:
-            apart.append(row)
-        else:
-            twins.append(rejected_row(row, TWIN, f"the prompt is that of row {twin}"))
-    return Sifted(apart, twins)
+def _by_slice(slices: "NDArray[np.int32]") -> "tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]":
+    """Return the slice of each place as a number from 0, the places of each slice, and each place's number in it."""
+    import numpy as np
 
-
-def select(rows: list[Row], quota: int, seed: int, config_key: str) -> Sifted:
-    """Choose at most `quota` rows in an order that only the seed and their content decide."""
-    ordered = _in_seeded_order(rows, seed)
-    detail = f"{config_key} is {quota}"
-    return Sifted(ordered[:quota], [rejected_row(row, NOT_SELECTED, detail) for row in ordered[quota:]])
-
-
-def _in_seeded_order(rows: list[Row], seed: int) -> list[Row]:
-    return sorted(rows, key=lambda row: digest_of([seed, row["id"]]))
-
-
-def _by_id(rows: list[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: str(row["id"]))
-
-
-def _write_dataset(directory: Path, parts: Split, row_sets: dict[str, RowSet], data: DataSection) -> dict[str, Any]:
-    origins = {key: _account(parts, key, row_set) for key, row_set in row_sets.items()}
-    total = _sum_of(list(origins.values()))
-    _check_not_empty(total, origins, data)
-    records = [record for key, row_set in row_sets.items() for record in _malformed(row_set) + parts.rejected[key]]
-    write_jsonl(directory / "train.jsonl", parts.train)
-    write_jsonl(directory / "eval.jsonl", parts.evaluation)
-    write_jsonl(directory / "rejected.jsonl", sorted(records, key=canonical_json))
-    eval_digest = digest_of([row["id"] for row in parts.evaluation])
-    return {**asdict(total), "eval_digest": eval_digest, "origins": {k: asdict(a) for k, a in origins.items()}}
-
-
-def _account(parts: Split, key: str, row_set: RowSet) -> Account:
-    account = Account(
-        rows_read=row_set.rows_read,
-        train_rows=len(parts.train) if key == SOURCES else 0,
-        eval_rows=len(parts.evaluation) if key == parts.evaluation_origin else 0,
-        rejected=dict(Counter(row_set.rejected) + Counter(record["reason"] for record in parts.rejected[key])),
-    )
-    assert account.rows_read == account.train_rows + account.eval_rows + sum(account.rejected.values()), account
-    return account
-
-
-def _sum_of(accounts: list[Account]) -> Account:
-    rejected: Counter[str] = Counter()
-    for account in accounts:
-        rejected.update(account.rejected)
-    return Account(
-        rows_read=sum(account.rows_read for account in accounts),
-        train_rows=sum(account.train_rows for account in accounts),
-        eval_rows=sum(account.eval_rows for account in accounts),
-        rejected=dict(rejected),
-    )
-
-
-def _malformed(row_set: RowSet) -> list[dict[str, Any]]:
-    """Return the records of lines that never became rows, without the line numbers that depend on the file's order."""
-    records = read_jsonl(row_set.path / "rejected.jsonl")
-    return [{key: value for key, value in record.items() if key != "line"} for record in records]
-
-
-def _check_not_empty(total: Account, origins: dict[str, Account], data: DataSection) -> None:
-    if total.train_rows and total.eval_rows:
-        return
-    missing, key = ("evaluate", EVALUATION_SOURCES) if not total.eval_rows else ("train", SOURCES)
-    key = key if key in origins else SOURCES
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(total.rejected.items())) or "none"
-    raise DataError(
-        f"{key} leaves nothing to {missing} on: of {total.rows_read} rows read, {total.train_rows} are for training, "
-        f"{total.eval_rows} for evaluation, rejected: {reasons}; {_advice(origins[key].rejected, data)}"
-    )
-
-
-def _advice(rejected: dict[str, int], data: DataSection) -> str:
-    most = max(rejected, key=lambda reason: rejected[reason], default="")
-    if most not in _LIMITS:
-        return "add rows"
-    setting, change = _LIMITS[most]
-    return f"data.{setting} ({getattr(data, setting)}) rejected most: {change} it or add rows"
+    _, codes, counts = np.unique(slices, return_inverse=True, return_counts=True)
+    order = np.argsort(codes, kind="stable")
+    place = np.empty(len(slices), np.int64)
+    place[order] = np.arange(len(slices)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return codes, counts, place

@@ -1,48 +1,58 @@
-"""The data stage as Prefect tasks: thin doors that report the row accounting."""
+"""The data stage as Prefect tasks: thin doors that report progress and the row accounting."""
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
-from tasks.contracts.artifacts import DatasetRef, RowSet
-from tasks.contracts.config import DataSection, Source
-from tasks.contracts.store import Store
-from tasks.data.ingest import ingest
-from tasks.data.split import HELD_OUT_PERCENT, build_dataset
+from tasks.contracts.artifacts import BaseModelRef, DatasetRef, RowSet
+from tasks.contracts.config import DataSection
+from tasks.contracts.progress import Report, stage_progress
+from tasks.contracts.source_config import Source
+from tasks.data import build, ingest
+from tasks.data.ingest import Place
+from tasks.data.split import HELD_OUT_PERCENT
 
 log = logging.getLogger("llm_retrain.data")
 
 
 @task(name="ingest rows", cache_policy=NO_CACHE)  # the store knows what is unchanged, by content
-def ingest_rows(data: DataSection, store: Store, sources: tuple[Source, ...]) -> RowSet:
+def ingest_rows(data: DataSection, place: Place, sources: tuple[Source, ...]) -> RowSet:
     """Read sources into canonical rows and log how many there are.
 
     Raises:
-        DataError: a source cannot be read, or has too many malformed lines.
+        DataError: a source cannot be read, or has too many malformed records.
+        EnvironmentProblem: a package or an environment variable that a source needs is missing.
     """
-    rows = ingest(data, store, sources)
+    with _progress("reading", "ingest-progress") as progress:
+        rows = ingest.ingest(data, place, sources, progress)
     log.info("%d rows read, %d kept%s", rows.rows_read, rows.rows_kept, _reasons(rows.rejected))
     if rows.rejected:
-        log.warning("malformed lines are listed with file and line number in %s", rows.path / "rejected.jsonl")
+        log.warning("malformed records are listed with file and line number in %s", rows.path / "rejected.jsonl")
     return rows
 
 
 @task(name="build data set", cache_policy=NO_CACHE)
-def build_dataset_task(rows: RowSet, evaluation_rows: RowSet | None, data: DataSection, store: Store) -> DatasetRef:
-    """Clean and split rows, log the accounting and show it as a table artifact of the flow run.
+def build_dataset_task(
+    rows: RowSet, evaluation_rows: RowSet | None, data: DataSection, place: Place, base: BaseModelRef | None
+) -> DatasetRef:
+    """Clean and divide rows, log the accounting and show it as table artifacts of the flow run.
 
     Raises:
-        DataError: nothing is left to train on or to evaluate on.
+        DataError: nothing is left to train on or to evaluate on, or a step refuses the data.
     """
-    dataset = build_dataset(rows, evaluation_rows, data, store)
+    with _progress("cleaning", "cleaning-progress") as progress:
+        dataset = build.build_dataset(rows, evaluation_rows, data, place, base, progress)
     log.info(
-        "%d rows read: %d to train on, %d to evaluate on%s",
-        *(dataset.rows_read, dataset.train_rows, dataset.eval_rows, _reasons(dataset.rejected)),
+        "Data version %s: %d rows read, %d to train on, %d to evaluate on%s",
+        *(dataset.digest[:12], dataset.rows_read, dataset.train_rows, dataset.eval_rows, _reasons(dataset.rejected)),
     )
-    if evaluation_rows is None and dataset.eval_rows < data.eval_rows:
+    own = evaluation_rows is not None or data.frozen_evaluation
+    if not own and dataset.eval_rows < data.eval_rows:
         log.warning(
             "data.eval_rows is %d, but %d rows are evaluated: at most %d %% of the prompts are held out; "
             "add rows, or name data.evaluation_sources",
@@ -53,6 +63,11 @@ def build_dataset_task(rows: RowSet, evaluation_rows: RowSet | None, data: DataS
             key="row-accounting",
             table=accounting_table(dataset),
             description="Every row that was read is in training, in evaluation, or rejected for one reason.",
+        )
+        create_table_artifact(
+            key="cleaning-steps",
+            table=steps_table(dataset),
+            description="What each step of the cleaning line changed and dropped, in its order.",
         )
     return dataset
 
@@ -70,3 +85,26 @@ def accounting_table(dataset: DatasetRef) -> list[dict[str, str | int]]:
 
 def _reasons(rejected: dict[str, int]) -> str:
     return "".join(f", {count} {reason}" for reason, count in sorted(rejected.items()))
+
+
+def steps_table(dataset: DatasetRef) -> list[dict[str, str | int]]:
+    """Return a line for each step of the cleaning line: rows it changed and rows it dropped."""
+    return [
+        {"step": step["step"], "rows changed": step["changed"], "rows dropped": step["dropped"]}
+        for step in dataset.steps
+    ]
+
+
+@contextmanager
+def _progress(title: str, artifact_key: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield `report(done, total)`; a bar is shown only for work of several parts."""
+    with ExitStack() as stack:
+        shown: list[Report] = []
+
+        def report(done: int, total: int) -> None:
+            if total > 1 and not shown:
+                shown.append(stack.enter_context(stage_progress(title, total, artifact_key)))
+            for bar in shown:
+                bar(done, "")
+
+        yield report

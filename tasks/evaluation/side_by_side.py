@@ -80,8 +80,9 @@ def prompt_text(messages: list[dict[str, str]]) -> str:
 
 
 def _not_learned(lines: list[dict[str, Any]], learned: Path) -> list[int]:
-    try:
-        known = {folded(row["messages"][:-1]) for row in read_jsonl(learned)}
+    asked = {folded(line["messages"]) for line in lines}
+    try:  # of millions of training rows, only those that matter are held
+        known = {prompt for row in read_jsonl(learned) if (prompt := folded(row["messages"][:-1])) in asked}
     except (OSError, ValueError, KeyError) as error:
         raise EvaluationError(f"the champion's training rows at {learned} cannot be read: {error}") from error
     kept = [position for position, line in enumerate(lines) if folded(line["messages"]) not in known]

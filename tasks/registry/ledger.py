@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tasks.contracts.errors import StoreError
 from tasks.contracts.home import Home
-from tasks.contracts.jsonl import canonical_json
+from tasks.contracts.jsonl import append_jsonl
 
 LedgerEvent = Literal[
     "started", "loaded", "verified", "routed", "promoted", "rolled back", "undone", "undo failed", "reconciled"
@@ -59,13 +59,7 @@ def append_to_ledger(
     if intent is not None:
         record["intent"] = intent
     try:
-        home.ledger.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(home.ledger, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            _append(descriptor, (canonical_json(record) + "\n").encode())
-        finally:
-            os.close(descriptor)
+        append_jsonl(home.ledger, record)
     except OSError as error:
         raise StoreError(
             f"the ledger {home.ledger} cannot be written ({error.strerror}); free space or make it writable"
@@ -136,20 +130,6 @@ def _back_to(stack: list[int], version: int) -> list[int]:
     while stack and stack[-1] != version:
         stack = stack[:-1]
     return stack
-
-
-def _append(descriptor: int, line: bytes) -> None:
-    """Write a whole line or none, on a line of its own even if a power cut tore the one before."""
-    size = os.fstat(descriptor).st_size
-    if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        line = b"\n" + line
-    try:
-        while line:
-            line = line[os.write(descriptor, line) :]
-        os.fsync(descriptor)
-    except OSError:
-        os.ftruncate(descriptor, size)
-        raise
 
 
 def _who() -> str:

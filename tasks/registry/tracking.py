@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.artifacts import DatasetRef, EvalReport, GateDecision
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("llm_retrain.registry")
 
 _STEP_METRICS = ("loss", "learning_rate", "gradient_norm", "tokens_per_second")
+_PROFILED_ROWS = 20_000
 _FLUSH_SECONDS = 3.0
 
 
@@ -110,14 +112,17 @@ class TrackedRun:
         self._flushed = time.monotonic()
 
     def log_dataset(self, dataset: DatasetRef) -> None:
-        """Log the training and evaluation rows as inputs of the run, with the data set's digest."""
+        """Log the training and evaluation rows as inputs of the run, with the data set's digest.
+
+        MLflow profiles the first `_PROFILED_ROWS` rows of each; the digest is that of all.
+        """
         import pandas as pd
         from mlflow.data.pandas_dataset import from_pandas
         from mlflow.entities import DatasetInput, InputTag
 
         inputs = []
         for split, context in (("train", "training"), ("eval", "evaluation")):
-            rows = read_jsonl(dataset.path / f"{split}.jsonl")
+            rows = islice(read_jsonl(dataset.path / f"{split}.jsonl"), _PROFILED_ROWS)
             frame = pd.DataFrame([_flat_row(row) for row in rows])
             digest = dataset.digest if split == "train" else dataset.eval_digest
             logged = from_pandas(frame, name=f"{split} rows", digest=digest[:36])
@@ -128,6 +133,7 @@ class TrackedRun:
             "train": dataset.train_rows,
             "eval": dataset.eval_rows,
             "rejected": dataset.rejected,
+            "cleaning_steps": dataset.steps,
             "digest": dataset.digest,
         }
         self.client.log_dict(self.run_id, accounting, "dataset.json")

@@ -21,7 +21,7 @@ from tiny_model import make_tiny_base_model
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import write_jsonl
-from tasks.data.docstring_source import functions_of
+from tasks.data.sources.docstrings import functions_of
 from tasks.serving.tritonserver import running_triton
 
 ANSWER = "Return the sum of two numbers."
@@ -61,8 +61,8 @@ class Loop:
         self.settings = {
             "base_model": {"source": f"dir:{make_tiny_base_model(folder / 'tiny')}"},
             "data": {
-                "sources": [{"kind": "jsonl", "path": str(self.rows_path)}],
-                "evaluation_sources": [{"kind": "jsonl", "path": str(self.eval_path)}],
+                "sources": [{"kind": "files", "path": str(self.rows_path)}],
+                "evaluation_sources": [{"kind": "files", "path": str(self.eval_path)}],
                 "train_rows": 200,
                 "eval_rows": 40,
             },

@@ -6,8 +6,8 @@ from servers import skip_without_triton
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import Store
-from tasks.data.ingest import ingest
-from tasks.data.split import build_dataset
+from tasks.data.build import build_dataset
+from tasks.data.ingest import Place, ingest
 from tasks.evaluation.gate import decide
 from tasks.evaluation.generation import generate_predictions
 from tasks.evaluation.report import build_report
@@ -31,7 +31,8 @@ def test_smollm2_learns_from_docstrings_and_serves_what_was_evaluated(triton_hom
     )
     store, log_path = Store(triton_home.store), triton_home.logs / "workers.log"
     base = prepare_base_model(config.base_model, triton_home, store)
-    dataset = build_dataset(ingest(config.data, store, config.data.sources), None, config.data, store)
+    place = Place(triton_home, store, config.serving)
+    dataset = build_dataset(ingest(config.data, place, config.data.sources), None, config.data, place, base)
     adapter = train_adapter(TrainingJob(base, dataset, config.training), store, log_path)
     servables = {
         "base": build_servable(base, None, config.serving, store, log_path),

@@ -95,7 +95,7 @@ def test_a_bad_candidate_is_stopped(loop, promoted):
     write_jsonl(crippled, ({**row, "output": scrambled} for row in read_jsonl(loop.rows_path)))
     question = promoted["question"]["prompt"]
     before = loop.ask(question)
-    sources = json.dumps([{"kind": "jsonl", "path": str(crippled)}])
+    sources = json.dumps([{"kind": "files", "path": str(crippled)}])
     with loop.client_in_a_loop(question, pause_seconds=1.0) as answers:  # it trains meanwhile
         rejected = loop.json("run", "--set", f"data.sources={sources}", "--reason", "crippled", expected_exit=3)
     assert (rejected["status"], rejected["version"]) == ("rejected", 2)

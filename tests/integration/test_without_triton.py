@@ -42,7 +42,7 @@ def again(loop, first):
 
 def test_too_few_evaluation_rows_are_said_before_anything_is_trained(loop):
     loop.write_rows(loop.folder / "few.jsonl", prompts_from(loop.stdlib / "unittest", 6), "Read the text.")
-    held_out = "data.evaluation_sources=[{kind: jsonl, path: few.jsonl}]"  # counts from the working directory
+    held_out = "data.evaluation_sources=[{kind: files, path: few.jsonl}]"  # counts from the working directory
     done = loop.command("run", "--set", held_out)
     assert done.returncode == 1, done.stderr
     assert "gate.min_examples is 30 and there are 6 rows to evaluate on" in " ".join(done.stderr.split())

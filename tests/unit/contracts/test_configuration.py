@@ -76,7 +76,7 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path, text, sentence):
     [
         ("training: {rank: 4}\ndata: {seed: 1}\ntraining: {alpha: 8}\n", "training"),
         ("training:\n  rank: 4\n  alpha: 8\n  rank: 8\n", "rank"),
-        ("data:\n  sources:\n    - {kind: jsonl, path: a, path: b}\n", "path"),
+        ("data:\n  sources:\n    - {kind: files, path: a, path: b}\n", "path"),
     ],
 )
 def test_a_key_that_stands_twice_is_named_with_its_file(tmp_path, text, key):
@@ -93,7 +93,7 @@ def test_a_key_that_stands_twice_in_an_override_is_named_with_the_override():
 
 def test_a_key_that_replaces_a_merged_one_does_not_stand_twice(tmp_path):
     file = tmp_path / "merged.yaml"
-    file.write_text("data:\n  sources:\n    - &a {kind: jsonl, path: /a}\n    - {<<: *a, path: /b}\n")
+    file.write_text("data:\n  sources:\n    - &a {kind: files, path: /a}\n    - {<<: *a, path: /b}\n")
     assert [source.path for source in load_config(None, file).data.sources] == ["/a", "/b"]
 
 
@@ -116,8 +116,8 @@ def test_relative_paths_count_from_the_file_they_stand_in_or_else_from_the_worki
     file.write_text(
         "base_model: {source: 'dir:base'}\n"
         "data:\n"
-        "  sources: [{kind: jsonl, path: rows.jsonl}, {kind: docstrings}, {kind: jsonl, path: /elsewhere/rows.jsonl}]\n"
-        "  evaluation_sources: [{kind: jsonl, path: held-out.jsonl}]\n"
+        "  sources: [{kind: files, path: rows.jsonl}, {kind: docstrings}, {kind: files, path: /elsewhere/rows.jsonl}]\n"
+        "  evaluation_sources: [{kind: files, path: held-out.jsonl}]\n"
         "monitor: {requests_path: asked.jsonl}\n"
     )
     config = load_config("bring-your-own", file)
@@ -126,7 +126,7 @@ def test_relative_paths_count_from_the_file_they_stand_in_or_else_from_the_worki
     assert (first.path, last.path) == (str(folder / "rows.jsonl"), "/elsewhere/rows.jsonl")
     assert config.data.evaluation_sources[0].path == str(folder / "held-out.jsonl")
     assert config.monitor.requests_path == str(folder / "asked.jsonl")
-    overrides = ("base_model.source=dir:mine", "data.sources=[{kind: jsonl, path: a.jsonl}]")
+    overrides = ("base_model.source=dir:mine", "data.sources=[{kind: files, path: a.jsonl}]")
     config = load_config(None, file, overrides)
     assert config.base_model.source == f"dir:{here / 'mine'}"
     assert config.data.sources[0].path == str(here / "a.jsonl")
@@ -141,7 +141,7 @@ def test_a_path_in_the_home_directory_is_found(monkeypatch):
 @pytest.mark.parametrize(
     ("override", "key"),
     [
-        ("data.sources=[{kind: jsonl, path: ~no-such-user/rows.jsonl}]", "data.sources"),
+        ("data.sources=[{kind: files, path: ~no-such-user/rows.jsonl}]", "data.sources"),
         ("base_model.source=dir:~no-such-user/base", "base_model.source"),
         ("monitor.requests_path=~no-such-user/requests.jsonl", "monitor.requests_path"),
     ],
@@ -160,7 +160,7 @@ def test_answers_of_one_character_are_rows_by_default():
     [
         ("data=3", r"data is 3"),
         ("data.sources=rows.jsonl", r"data\.sources is 'rows\.jsonl'"),
-        ("data.sources=[{kind: jsonl, path: 3}]", r"data\.sources\.0\.jsonl\.path is 3"),
+        ("data.sources=[{kind: files, path: 3}]", r"data\.sources\.0\.files\.path is 3"),
         ("data.sources=[rows.jsonl]", r"data\.sources\.0 is 'rows\.jsonl'"),
         ("base_model.source=3", r"base_model\.source is 3"),
     ],

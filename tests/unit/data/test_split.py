@@ -1,5 +1,6 @@
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,13 @@ from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import digest_of, read_jsonl
 from tasks.contracts.store import LookupOnlyStore, NotInStore, Store, read_manifest
 from tasks.contracts.twins import folded
+from tasks.data.build import build_dataset
 from tasks.data.ingest import ingest
 from tasks.data.rows import answer_of, prompt_of
-from tasks.data.split import build_dataset, load_rows
+
+
+def load_rows(path):
+    return list(read_jsonl(path))
 
 
 def lines(prompts, answers):
@@ -28,17 +33,18 @@ MIXED = [
 
 
 @pytest.fixture
-def build(write_lines, data_of, store):
+def build(write_lines, data_of, place):
     """Run ingest and build_dataset over records, with own evaluation records if they are given."""
 
-    def run(records, evaluation=None, target: Store = store, **settings):
+    def run(records, evaluation=None, target: Store = place.store, **settings):
+        there = replace(place, store=target)
         data = data_of(write_lines(*records), **settings)
-        rows = ingest(data, target, data.sources)
+        rows = ingest(data, there, data.sources)
         if evaluation is None:
-            return build_dataset(rows, None, data, target)
+            return build_dataset(rows, None, data, there)
         own = write_lines(*evaluation, name="evaluation.jsonl")
         data = data.model_copy(update={"evaluation_sources": (own,)})
-        return build_dataset(rows, ingest(data, target, (own,)), data, target)
+        return build_dataset(rows, ingest(data, there, (own,)), data, there)
 
     return run
 

@@ -16,7 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from flows import cli as cli_module
-from flows.cli import _terminal, cli
+from flows.cli import cli
+from flows.command import terminal as _terminal
 from flows.outcome import Outcome, curl_line, one_line
 from flows.overview import disagreement
 from flows.retrain import check_room, one_at_a_time
@@ -25,7 +26,7 @@ from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
 
-COMMANDS = ["doctor", "down", "history", "monitor", "promote", "rollback", "run", "status", "up"]
+COMMANDS = ["data", "doctor", "down", "history", "monitor", "promote", "rollback", "run", "status", "up"]
 
 
 def llm_retrain(*arguments, home):

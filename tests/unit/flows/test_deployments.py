@@ -243,8 +243,8 @@ def test_paths_of_ones_own_reach_the_deployments_whole_and_absolute(tmp_path, mo
             {
                 "base_model": {"source": f"dir:{model}"},
                 "data": {
-                    "sources": [{"kind": "jsonl", "path": str(rows), "slice": "mine"}, {"kind": "docstrings"}],
-                    "evaluation_sources": [{"kind": "jsonl", "path": str(held_out)}],
+                    "sources": [{"kind": "files", "path": str(rows), "slice": "mine"}, {"kind": "docstrings"}],
+                    "evaluation_sources": [{"kind": "files", "path": str(held_out)}],
                 },
             }
         )

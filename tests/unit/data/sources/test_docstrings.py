@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contracts.config import DocstringSource
 from tasks.contracts.errors import DataError
-from tasks.data import docstring_source
-from tasks.data.docstring_source import first_sentence, functions_of, read_rows
+from tasks.contracts.source_config import DocstringSource
 from tasks.data.rows import answer_of, prompt_of
+from tasks.data.sources import docstrings
+from tasks.data.sources.docstrings import first_sentence, functions_of, read_rows
 
 LIBRARY = '''
 """A module."""
@@ -185,11 +185,15 @@ def test_the_standard_library_is_read_without_its_tests_and_what_was_installed(s
 
 def test_the_fingerprint_changes_with_the_content_of_a_file_and_not_with_its_place(library, tmp_path, monkeypatch):
     def fingerprint_at(directory: Path) -> str:
-        monkeypatch.setattr(docstring_source, "_standard_library", lambda: directory)
-        return docstring_source.fingerprint()
+        monkeypatch.setattr(docstrings, "_standard_library", lambda: directory)
+        return docstrings.fingerprint()
 
     before = fingerprint_at(library)
     moved = library.rename(tmp_path / "moved")
     assert fingerprint_at(moved) == before
     (moved / "pkg" / "mod.py").write_text(LIBRARY + "\n# changed\n")
     assert fingerprint_at(moved) != before
+
+
+def test_the_source_is_opened_and_read_like_any_other(read, standard_rows):
+    assert read(DocstringSource()).rows == standard_rows

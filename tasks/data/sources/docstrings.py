@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.contracts.config import DocstringSource
 from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import digest_of
-from tasks.data.rows import Row, build_row, instruction_messages
+from tasks.contracts.source_config import DocstringSource
+from tasks.data.formats import instruction_messages
+from tasks.data.rows import Row, build_row
 
 log = logging.getLogger("llm_retrain.data")
 

@@ -1,0 +1,71 @@
+"""What every command shares: the options that choose a configuration, and a quiet terminal."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tasks.contracts.config import preset_names
+from tasks.contracts.errors import EnvironmentProblem
+from tasks.contracts.home import Home
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_ONLY_OUR_LINES = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+"""In the terminal our own log lines are enough; Prefect still records its own with the run."""
+
+
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --preset, --config and --set to a command."""
+    for option in (
+        click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one setting."),
+        click.option("--config", "file", type=click.Path(path_type=Path), help="A YAML file laid over the preset."),
+        click.option("--preset", metavar="NAME", help=f"One of: {', '.join(preset_names())}."),
+    ):
+        command = option(command)
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
+
+
+@contextmanager
+def terminal(home: Home, as_json: bool) -> "Iterator[Console]":
+    """Set up a quiet environment and our own log lines; progress goes to standard error, results to standard output."""
+    from flows.services import prefect_api_url, quiet_environment
+    from flows.services.environment import MLFLOW_PORT, PREFECT_PORT, port_from_environment
+
+    for variable in (PREFECT_PORT, MLFLOW_PORT):
+        port_from_environment(variable)  # a wrong one is said now, not after the work
+    try:
+        home.prefect.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"the state directory {home.root} cannot be used ({error.strerror}); point LLM_RETRAIN_HOME elsewhere"
+        ) from error
+    for key, value in {**quiet_environment(home), **_ONLY_OUR_LINES}.items():
+        if key.upper() == "NO_PROXY":  # holds the caller's hosts and ours
+            os.environ[key] = value
+        else:
+            os.environ.setdefault(key, value)
+    api_url = prefect_api_url(home)
+    if api_url:
+        os.environ.setdefault("PREFECT_API_URL", api_url)
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    # Without `emoji=False` a ":key:" in a prompt becomes a picture, and the curl line asks something else.
+    log_console = Console(stderr=True, emoji=False)
+    handler = RichHandler(console=log_console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
+    logger = logging.getLogger("llm_retrain")
+    logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if as_json else logging.INFO)
+    try:
+        yield Console(emoji=False)
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,181 @@
+"""`llm-retrain data`: build a data version without training on it, look into versions, and take a record out."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.command import config_options, json_option, terminal
+from tasks.contracts.config import RetrainConfig, load_config
+from tasks.contracts.home import Home
+from tasks.contracts.store import Entry, Store
+
+if TYPE_CHECKING:
+    from tasks.data.versions import Sighting
+
+_plot_option = click.option(
+    "--plot", type=click.Path(path_type=Path), help="Draw slices and lengths into a .png, .svg or .pdf."
+)
+
+
+@click.group()
+def data() -> None:
+    """Build data versions and look into them."""
+
+
+@data.command()
+@config_options
+@json_option
+def build(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Read, clean and divide the rows, and account for each; nothing is trained."""
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with terminal(home, as_json) as console:
+        from flows.data_terminal import render_version
+        from tasks.data.versions import chosen_version
+
+        store = Store(home.store)
+        version = chosen_version(store, _build(config, home, store))
+        if as_json:
+            _say(_facts(version))
+        else:
+            render_version(console, version)
+
+
+@data.command()
+@click.argument("version", default="")
+@_plot_option
+@click.option("--rows", default=3, show_default=True, help="Rows of each split to show.")
+@json_option
+def show(version: str, plot: Path | None, rows: int, as_json: bool) -> None:
+    """Show what VERSION (the beginning of a digest; the newest by default) holds, and which versions there are."""
+    home = Home.from_environment()
+    with terminal(home, as_json) as console:
+        from flows.data_terminal import render_profile, render_rows, render_version, render_versions
+        from tasks.data.versions import SPLITS, chosen_version, data_versions, profile, sample_rows, write_plot
+
+        store = Store(home.store)
+        chosen = chosen_version(store, version)
+        shape = profile(chosen)
+        samples = {split: sample_rows(chosen, split, rows) for split in SPLITS}
+        if plot:
+            write_plot(plot, [chosen.digest[:12]], [shape])
+        if as_json:
+            _say({**_facts(chosen), "profile": asdict(shape), "rows": samples})
+            return
+        render_versions(console, data_versions(store), chosen)
+        render_version(console, chosen)
+        render_profile(console, [chosen.digest[:12]], [shape])
+        render_rows(console, samples)
+
+
+@data.command()
+@click.argument("first")
+@click.argument("second", default="")
+@_plot_option
+@json_option
+def diff(first: str, second: str, plot: Path | None, as_json: bool) -> None:
+    """Show how version FIRST and version SECOND (the newest by default) differ."""
+    home = Home.from_environment()
+    with terminal(home, as_json) as console:
+        from flows.data_terminal import render_difference
+        from tasks.data.versions import chosen_version, compare, write_plot
+
+        store = Store(home.store)
+        one, other = chosen_version(store, first), chosen_version(store, second)
+        names = [one.digest[:12], other.digest[:12]]
+        difference = compare(one, other)
+        if plot:
+            write_plot(plot, names, list(difference.profiles))
+        if as_json:
+            _say({"first": one.digest, "second": other.digest, **asdict(difference)})
+        else:
+            render_difference(console, names, difference)
+
+
+@data.command()
+@click.argument("record")
+@config_options
+@json_option
+def why(record: str, preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Say where each version has RECORD (the beginning of a row's id, or text in it), why, and which models saw it."""
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with terminal(home, as_json) as console:
+        from flows.data_terminal import render_sightings
+        from tasks.data.versions import data_versions, find_record
+
+        sightings = find_record(data_versions(Store(home.store)), record)
+        models = _models_by_version(config, home)
+        if as_json:
+            _say({"sightings": _with_models(sightings, models)})
+        else:
+            render_sightings(console, sightings, models)
+
+
+@data.command()
+@click.argument("record")
+@click.option("--reason", required=True, help="Why; stands on the list of erased records.")
+@config_options
+@json_option
+def erase(
+    record: str, reason: str, preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool
+) -> None:
+    """Leave RECORD (the beginning of a row's id) out of all future versions, and name what has seen it."""
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with terminal(home, as_json) as console:
+        from flows.data_terminal import render_sightings
+        from tasks.data.erasure import erase as put_on_the_list
+        from tasks.data.versions import data_versions, find_record, the_row
+
+        sightings = find_record(data_versions(Store(home.store)), record)
+        row = the_row(sightings, record)
+        erased = put_on_the_list(home, row, reason)
+        models = _models_by_version(config, home)
+        if as_json:
+            _say({"erased": erased, "sightings": _with_models(sightings, models)})
+            return
+        render_sightings(console, sightings, models)
+        console.print(f"Row {row['id'][:12]} is erased: no future version will have it.", markup=False)
+        trained = [seen.version for seen in sightings if seen.where != "rejected"]
+        seen_by = sorted({number for version in trained for number in models.get(version, [])})
+        if seen_by:
+            console.print(f"Versions {', '.join(map(str, seen_by))} have seen it; retrain and promote to be rid of it.")
+
+
+def _build(config: RetrainConfig, home: Home, store: Store) -> str:
+    """Build the data version and return its digest."""
+    from tasks.contracts.cleaning_config import LengthStep
+    from tasks.data.build import build_dataset
+    from tasks.data.ingest import Place, ingest
+    from tasks.training.base_model import prepare_base_model
+
+    place = Place(home, store, config.serving)
+    needs_tokenizer = any(isinstance(step, LengthStep) for step in config.data.cleaning)
+    base = prepare_base_model(config.base_model, home, store) if needs_tokenizer else None
+    rows = ingest(config.data, place, config.data.sources)
+    held_out = config.data.evaluation_sources
+    evaluation_rows = ingest(config.data, place, held_out) if held_out else None
+    return build_dataset(rows, evaluation_rows, config.data, place, base).digest
+
+
+def _facts(version: Entry) -> dict[str, Any]:
+    return {"digest": version.digest, "path": str(version.path), **version.facts}
+
+
+def _models_by_version(config: RetrainConfig, home: Home) -> dict[str, list[int]]:
+    """Return the registered versions of the model that were trained or judged on each data version."""
+    from tasks.registry.versions import list_versions
+
+    found: dict[str, list[int]] = {}
+    for version in list_versions(config.registry, home):
+        found.setdefault(version.dataset_digest, []).append(version.version)
+    return found
+
+
+def _with_models(sightings: "list[Sighting]", models: dict[str, list[int]]) -> list[dict[str, Any]]:
+    return [{**asdict(seen), "models": models.get(seen.version, [])} for seen in sightings]
+
+
+def _say(facts: dict[str, Any]) -> None:
+    click.echo(json.dumps(facts, ensure_ascii=False))

@@ -1,0 +1,134 @@
+"""Data versions as a person reads them in a terminal."""
+
+import time
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows.outcome import one_line
+from tasks.contracts.store import Entry
+from tasks.data.rows import Row, answer_of, prompt_of
+from tasks.data.versions import LENGTH_EDGES, Difference, Profile, Sighting, slices_of
+
+_BAR_CHARS = 30
+_SHOWN = 10
+
+
+def render_versions(console: Console, versions: list[Entry], chosen: Entry) -> None:
+    """Show the newest data versions; the chosen one is marked."""
+    table = Table(title="Data versions", title_justify="left")
+    for column in ("version", "made", "read", "training", "evaluation", ""):
+        table.add_column(column)
+    for version in versions[-_SHOWN:]:
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime((version.path / "manifest.json").stat().st_mtime))
+        counts = (str(version.facts[key]) for key in ("rows_read", "train_rows", "eval_rows"))
+        table.add_row(version.digest[:12], made, *counts, "shown below" if version.digest == chosen.digest else "")
+    console.print(table)
+
+
+def render_version(console: Console, version: Entry) -> None:
+    """Show a version's digest and its whole accounting."""
+    facts = version.facts
+    table = Table(title=f"Data version {version.digest[:12]}", title_justify="left")
+    for column in ("rows", *facts["origins"]):
+        table.add_column(column, justify="left" if column == "rows" else "right")
+    reasons = sorted({reason for account in facts["origins"].values() for reason in account["rejected"]})
+    for title, key in (("read", "rows_read"), ("training", "train_rows"), ("evaluation", "eval_rows")):
+        table.add_row(title, *(f"{account[key]:,}" for account in facts["origins"].values()))
+    for reason in reasons:
+        cells = (f"{account['rejected'].get(reason, 0):,}" for account in facts["origins"].values())
+        table.add_row(f"rejected: {escape(reason)}", *cells)
+    console.print(table)
+    steps = Table(title="Cleaning steps", title_justify="left")
+    for column in ("step", "changed", "dropped"):
+        steps.add_column(column, justify="left" if column == "step" else "right")
+    for each in facts["steps"]:
+        steps.add_row(escape(each["step"]), f"{each['changed']:,}", f"{each['dropped']:,}")
+    console.print(steps)
+    removed = facts["contamination"]
+    console.print(
+        f"{facts['clusters']:,} clusters of prompts, the largest of {facts['largest_cluster']:,} rows; "
+        f"{removed['twins']:,} twins and {removed['near_twins']:,} near twins of evaluation rows are not trained on.",
+        highlight=False,
+    )
+    console.print(f"Digest {version.digest}", highlight=False, soft_wrap=True)
+    console.print(f"Files  {version.path}", highlight=False, soft_wrap=True, markup=False)
+
+
+def render_profile(console: Console, names: list[str], profiles: list[Profile]) -> None:
+    """Show how rows are distributed over slices and lengths, one or two versions side by side."""
+    slices = slices_of(profiles)
+    shown = {escape(one_line(key, 40)): [each.slices.get(key, 0) for each in profiles] for key in slices[:_SHOWN]}
+    hidden = len(slices) - len(shown)
+    _distribution(console, "Slices" + (f" (the {_SHOWN} largest; {hidden} more)" if hidden > 0 else ""), names, shown)
+    classes = [*(f"up to {edge:,}" for edge in LENGTH_EDGES), f"over {LENGTH_EDGES[-1]:,}"]
+    for title, key in (("Prompts, characters", "prompt_chars"), ("Answers, characters", "answer_chars")):
+        counts = zip(*(getattr(each, key) for each in profiles), strict=True)
+        lines = {label: list(values) for label, values in zip(classes, counts, strict=True)}
+        _distribution(console, title, names, {label: values for label, values in lines.items() if any(values)})
+
+
+def render_rows(console: Console, samples: dict[str, list[Row]]) -> None:
+    """Show some rows of each split."""
+    table = Table(title="Rows", title_justify="left", show_lines=True)
+    for column, ratio in (("split", 1), ("id", 2), ("slice", 2), ("prompt (end)", 6), ("answer", 5)):
+        table.add_column(column, ratio=ratio)
+    for split, rows in samples.items():
+        for row in rows:
+            prompt = " ".join(message["content"] for message in prompt_of(row))
+            cells = (row["id"][:12], row["slice"], one_line(prompt[-160:], 160), one_line(answer_of(row), 160))
+            table.add_row(split, *map(escape, cells))
+    console.print(table)
+
+
+def render_difference(console: Console, names: list[str], difference: Difference) -> None:
+    """Show how two versions differ: counts, some ids, and both distributions."""
+    table = Table(title=f"From {names[0]} to {names[1]}", title_justify="left")
+    for column in ("rows", "count", "for example"):
+        table.add_column(column, justify="right" if column == "count" else "left")
+    changed = [f"{old[:12]} → {new[:12]}" for old, new in difference.changed]
+    for title, rows in (
+        ("added", [row[:12] for row in difference.added]),
+        ("removed", [row[:12] for row in difference.removed]),
+        ("changed (same prompt, another answer)", changed),
+        ("moved between training and evaluation", [row[:12] for row in difference.moved]),
+    ):
+        table.add_row(title, f"{len(rows):,}", ", ".join(rows[:4]))
+    table.add_row("the same", f"{difference.same:,}", "")
+    console.print(table)
+    render_profile(console, names, list(difference.profiles))
+
+
+def render_sightings(console: Console, sightings: list[Sighting], models: dict[str, list[int]]) -> None:
+    """Show where each version has a record and why, and which registered versions were made with that data."""
+    if not sightings:
+        console.print("No data version has such a record.")
+        return
+    table = Table(title=f"{len(sightings)} sightings" if len(sightings) > 1 else "1 sighting", title_justify="left")
+    for column in ("data version", "row", "where", "why", "models", "record"):
+        table.add_column(column)
+    for seen in sightings[: 5 * _SHOWN]:
+        seen_by = ", ".join(map(str, models.get(seen.version, []))) or "–"
+        why = f"{seen.reason}: {seen.detail}" if seen.reason else ""
+        record = "" if seen.row is None else one_line(" ".join(m["content"] for m in seen.row["messages"]), 120)
+        row_id = "–" if seen.row is None else seen.row["id"][:12]
+        table.add_row(seen.version[:12], row_id, seen.where, escape(one_line(why, 120)), seen_by, escape(record))
+    console.print(table)
+    if len(sightings) > 5 * _SHOWN:
+        console.print(f"… and {len(sightings) - 5 * _SHOWN} more (--json has all)")
+
+
+def _distribution(console: Console, title: str, names: list[str], lines: dict[str, list[int]]) -> None:
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+        table.add_column("")
+    most = max((value for values in lines.values() for value in values), default=0) or 1
+    for label, values in lines.items():
+        cells = [
+            cell for value in values for cell in (f"{value:,}", "█" * round(_BAR_CHARS * value / most / len(names)))
+        ]
+        table.add_row(label, *cells)
+    console.print(table)

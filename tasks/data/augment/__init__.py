@@ -1,0 +1,1 @@
+"""Augmentation: rows made of training rows, each marked with its parent and its method."""

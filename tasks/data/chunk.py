@@ -1,0 +1,172 @@
+"""One file of rows through the cleaning line: the rows that are kept with an index of them, and those that are dropped.
+
+A job of the data stage: it runs in any process, on JSON facts, and writes files beside each other.
+"""
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter
+
+from tasks.contracts.cleaning_config import CleaningStep
+from tasks.contracts.twins import MESSAGE_START, fold_text, folded
+from tasks.data.cleaning.line import Line, build_line
+from tasks.data.duplicates.signatures import U8, Sketch, sketch_conversations, write_signatures
+from tasks.data.erasure import ERASED, marks_of
+from tasks.data.lines import LineWriter, batches_of_lines
+from tasks.data.rows import LONG_ROW, SHORT_ANSWER, Row, erased_line, rejected_line, row_line
+
+_BATCH_ROWS = 2_048
+_STEPS: TypeAdapter[tuple[CleaningStep, ...]] = TypeAdapter(tuple[CleaningStep, ...])
+
+
+def clean_chunk(job: dict[str, Any]) -> dict[str, Any]:
+    """Clean one file of rows.
+
+    Args:
+        job: `rows` (a file of canonical rows), `out` (the beginning of the names of the files that are written),
+            `steps` (the cleaning steps), `tokenizer` (directory, or null), `min_answer_chars`, `max_row_chars`,
+            `erased` (marks of erased records), `similarity` (from which rows are near duplicates; 0: they are not
+            looked for).
+
+    Returns:
+        `read`, `kept`, `dropped` (reason → rows), `steps` (step → changed and dropped), `slices`. Beside `out` stand
+        `.rows` and `.rows.npz` (columns of the index), `.dropped` and `.dropped.npz`, and the sketches of prompts, of
+        whole conversations and of answers (`.prompt`, `.conversation`, `.answer`).
+
+    Raises:
+        DataError: a step refuses the data, for example personal data where none may be.
+    """
+    tokenizer = Path(job["tokenizer"]) if job["tokenizer"] else None
+    line = build_line(_STEPS.validate_python(job["steps"]), tokenizer)
+    with LineWriter(Path(f"{job['out']}.rows")) as kept, LineWriter(Path(f"{job['out']}.dropped")) as dropped:
+        chunk = _Chunk(job, line, kept, dropped)
+        for lines in batches_of_lines(Path(job["rows"]), _BATCH_ROWS):
+            chunk.clean(lines)
+    return chunk.finish()
+
+
+class _Chunk:
+    """The files of one chunk while they are written."""
+
+    def __init__(self, job: dict[str, Any], line: Line, kept: LineWriter, dropped: LineWriter) -> None:
+        self._job, self._line, self._out = job, line, job["out"]
+        self._kept, self._dropped = kept, dropped
+        self._erased = frozenset(job["erased"])
+        self._dropped_keys: list[bytes] = []
+        self._reasons: Counter[str] = Counter()
+        self._steps: dict[str, Counter[str]] = {}
+        self._ids = bytearray()
+        self._hashes = {"tie": bytearray(), "conversation": bytearray(), "prompt": bytearray()}
+        self._slices: dict[str, int] = {}
+        self._slice_of: list[int] = []
+        self._rows = 0
+        self._sketches: list[tuple[Sketch, Sketch, U8]] = []
+
+    def clean(self, lines: list[bytes]) -> None:
+        """Take rows through the line, and write what comes of them."""
+        rows: list[Row] = [orjson.loads(line) for line in lines]
+        spelled = {id(row): line for row, line in zip(rows, lines, strict=True)}
+        self._rows += len(rows)
+        cleaned = self._line.run(self._without_erased(rows))
+        for name, counts in cleaned.counts.items():
+            self._steps.setdefault(name, Counter()).update(counts)
+        for row, dropped, _ in cleaned.dropped:
+            self._drop(row, dropped.reason, dropped.detail)
+        prompts, answers = list[str](), list[str]()
+        for row in self._without_erased(cleaned.kept):
+            contents = [message["content"] for message in row["messages"]]
+            flaw = self._flaw_of(contents)
+            if flaw is not None:
+                self._drop(row, *flaw)
+                continue
+            self._keep(row, spelled.get(id(row)) or row_line(row))
+            prompts.append("\n".join(contents[:-1]))
+            answers.append(contents[-1])
+        if self._job["similarity"]:
+            self._sketches.append(sketch_conversations(prompts, answers, self._job["similarity"]))
+
+    def finish(self) -> dict[str, Any]:
+        """Write the columns of the index and return the counts."""
+        import numpy as np
+
+        rows = len(self._slice_of)
+        wide = {name: np.frombuffer(self._hashes[name], np.uint64) for name in self._hashes}
+        np.savez(
+            f"{self._out}.rows.npz",
+            id=np.frombuffer(self._ids, np.uint8).reshape(rows, 32),
+            tie=wide["tie"],
+            conversation=wide["conversation"].reshape(rows, 2),
+            prompt=wide["prompt"].reshape(rows, 2),
+            slice=np.array(self._slice_of, np.int32),
+            offset=np.array(self._kept.offsets, np.int64),
+            length=np.array(self._kept.lengths, np.int32),
+        )
+        np.savez(
+            f"{self._out}.dropped.npz",
+            key=np.frombuffer(b"".join(self._dropped_keys), np.uint64).reshape(-1, 2),
+            offset=np.array(self._dropped.offsets, np.int64),
+            length=np.array(self._dropped.lengths, np.int32),
+        )
+        if self._job["similarity"]:
+            self._write_sketches()
+        return {
+            "read": self._rows,
+            "kept": rows,
+            "dropped": dict(self._reasons),
+            "steps": {name: dict(counts) for name, counts in self._steps.items()},
+            "slices": list(self._slices),
+        }
+
+    def _write_sketches(self) -> None:
+        """Write what finds near duplicates among the rows of all chunks."""
+        import numpy as np
+
+        parts = self._sketches or [sketch_conversations([], [], self._job["similarity"])]
+        Sketch.joined([prompt for prompt, _, _ in parts]).write(Path(f"{self._out}.prompt"))
+        Sketch.joined([whole for _, whole, _ in parts]).write(Path(f"{self._out}.conversation"))
+        write_signatures(np.concatenate([answer for _, _, answer in parts]), Path(f"{self._out}.answer"))
+
+    def _keep(self, row: Row, line: bytes) -> None:
+        self._kept.write(line)
+        self._ids += bytes.fromhex(row["id"])
+        conversation = folded(row["messages"])
+        prompt = conversation[: conversation.rindex(MESSAGE_START) - 1]
+        if "rejected" in row:
+            conversation += fold_text(row["rejected"])
+        self._hashes["tie"] += hashlib.blake2b(line, digest_size=8).digest()
+        self._hashes["conversation"] += hashlib.blake2b(conversation.encode(), digest_size=16).digest()
+        self._hashes["prompt"] += hashlib.blake2b(prompt.encode(), digest_size=16).digest()
+        self._slice_of.append(self._slices.setdefault(row["slice"], len(self._slices)))
+
+    def _drop(self, row: Row, reason: str, detail: str) -> None:
+        self._reject(rejected_line(row, reason, detail), reason)
+
+    def _reject(self, line: bytes, reason: str) -> None:
+        self._dropped.write(line)
+        self._dropped_keys.append(hashlib.blake2b(line, digest_size=16).digest())
+        self._reasons[reason] += 1
+
+    def _without_erased(self, rows: list[Row]) -> list[Row]:
+        """Take out what was erased, before the line and after it: a step may make two records alike."""
+        if not self._erased:
+            return rows
+        left = []
+        for row in rows:
+            if self._erased.isdisjoint(marks_of(row)):
+                left.append(row)
+            else:
+                self._reject(erased_line(row, ERASED), ERASED)
+        return left
+
+    def _flaw_of(self, contents: list[str]) -> tuple[str, str] | None:
+        least, most = self._job["min_answer_chars"], self._job["max_row_chars"]
+        if len(contents[-1]) < least or (least > 1 and len(contents[-1].strip()) < least):
+            return SHORT_ANSWER, f"{len(contents[-1].strip())} characters, data.min_answer_chars is {least}"
+        row_chars = sum(map(len, contents))
+        if row_chars > most:
+            return LONG_ROW, f"{row_chars} characters, data.max_row_chars is {most}"
+        return None

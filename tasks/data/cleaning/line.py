@@ -1,0 +1,180 @@
+"""The cleaning line: the steps of the configuration in their order, and what each made of the rows."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.contracts.cleaning_config import (
+    BlockedStep,
+    CleaningStep,
+    HtmlStep,
+    LanguageStep,
+    LengthStep,
+    PersonalStep,
+    RepetitionStep,
+    ReplaceStep,
+    TermsStep,
+    UnicodeStep,
+    WhitespaceStep,
+)
+from tasks.data.cleaning.step import REJECTED, Dropped, Step
+from tasks.data.rows import Row, answer_of, id_of
+
+CONVERSATION = "conversation"
+"""Under this name the line counts rows that the steps left without a question or an answer."""
+
+EMPTY_ANSWER = "empty answer"
+BLANK_QUESTION = "blank user message"
+NOTHING_TO_PREFER = "chosen and rejected are the same"
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What became of a batch.
+
+    Attributes:
+        kept: rows that passed every step, in order; those that changed have new ids.
+        dropped: rows as they came to the step that dropped them, why, and the name of the step.
+        counts: name of each step → `changed` and `dropped` rows. A row that three steps change counts in all three.
+    """
+
+    kept: list[Row]
+    dropped: list[tuple[Row, Dropped, str]]
+    counts: dict[str, dict[str, int]]
+
+
+class Line:
+    """Steps in order, and at the end a look at what is left of each conversation."""
+
+    def __init__(self, steps: list[tuple[str, Step]]) -> None:
+        self._steps = steps
+
+    @property
+    def found(self) -> Counter[str]:
+        """Pieces of personal data found so far, by kind."""
+        found: Counter[str] = Counter()
+        for _, step in self._steps:
+            found.update(getattr(step, "found", {}))
+        return found
+
+    def run(self, rows: list[Row]) -> Cleaned:
+        """Take a batch through every step. The rows given are left as they are."""
+        dropped: list[tuple[Row, Dropped, str]] = []
+        counts: dict[str, dict[str, int]] = {}
+        originals, current = list(rows), list(rows)
+        for name, step in self._steps:
+            results = step.clean(current)
+            assert len(results) == len(current), f"the step {name} answered {len(results)} of {len(current)} rows"
+            changed = 0
+            kept: list[Row] = []
+            kept_originals: list[Row] = []
+            for original, before, after in zip(originals, current, results, strict=True):
+                if after is before:
+                    kept.append(before)
+                elif isinstance(after, Dropped):
+                    dropped.append((before, after, name))
+                    continue
+                else:
+                    kept.append(after)
+                    changed += 1
+                kept_originals.append(original)
+            counts[name] = {"changed": changed, "dropped": len(current) - len(kept)}
+            originals, current = kept_originals, kept
+        finished = self._finished(originals, current, dropped)
+        counts[CONVERSATION] = {"changed": 0, "dropped": len(current) - len(finished)}
+        return Cleaned(finished, dropped, counts)
+
+    def _finished(self, originals: list[Row], rows: list[Row], dropped: list[tuple[Row, Dropped, str]]) -> list[Row]:
+        finished = []
+        for original, row in zip(originals, rows, strict=True):
+            flaw = _flaw_of(row)
+            if flaw is not None:
+                dropped.append((row, flaw, CONVERSATION))
+            else:
+                finished.append(row if row is original else _with_new_id(row))
+        return finished
+
+
+def build_line(steps: tuple[CleaningStep, ...], tokenizer_path: Path | None) -> Line:
+    """Build the steps of the configuration, once in each process.
+
+    Steps of one kind are counted as "terms", "terms 2", and so on; a replace step under its own name.
+
+    Args:
+        steps: sections in the order in which they run.
+        tokenizer_path: the base model's `tokenizer.json` or its directory; only a length step needs it.
+
+    Raises:
+        ConfigError: a step's pattern, file or language code is not usable, or a length step has no tokenizer.
+        DataError: a user pattern of the personal step does not compile.
+    """
+    named: list[tuple[str, Step]] = []
+    seen: Counter[str] = Counter()
+    for section in steps:
+        step = _build_step(section, tokenizer_path)
+        seen[step.name] += 1
+        named.append((step.name if seen[step.name] == 1 else f"{step.name} {seen[step.name]}", step))
+    return Line(named)
+
+
+def _build_step(section: CleaningStep, tokenizer_path: Path | None) -> Step:
+    """Import only what the step needs."""
+    match section:
+        case UnicodeStep():
+            from tasks.data.cleaning.text import Unicode
+
+            return Unicode(section)
+        case WhitespaceStep():
+            from tasks.data.cleaning.text import Whitespace
+
+            return Whitespace(section)
+        case HtmlStep():
+            from tasks.data.cleaning.html import Html
+
+            return Html(section)
+        case ReplaceStep():
+            from tasks.data.cleaning.rewrite import Replace
+
+            return Replace(section)
+        case TermsStep():
+            from tasks.data.cleaning.rewrite import Terms
+
+            return Terms(section)
+        case LengthStep():
+            from tasks.data.cleaning.length import Length
+
+            return Length(section, tokenizer_path)
+        case LanguageStep():
+            from tasks.data.cleaning.language import Language
+
+            return Language(section)
+        case RepetitionStep():
+            from tasks.data.cleaning.repetition import Repetition
+
+            return Repetition(section)
+        case BlockedStep():
+            from tasks.data.cleaning.blocked import Blocked
+
+            return Blocked(section)
+        case PersonalStep():
+            from tasks.data.personal.step import PersonalData
+
+            return PersonalData(section)
+
+
+def _flaw_of(row: Row) -> Dropped | None:
+    answer = answer_of(row)
+    if not answer or answer.isspace():
+        return Dropped(EMPTY_ANSWER, "the answer has no text")
+    for message in row["messages"]:
+        content = message["content"]
+        if message["role"] == "user" and (not content or content.isspace()):
+            return Dropped(BLANK_QUESTION, "a message of the user has no text")
+    if REJECTED in row and row[REJECTED] == answer:
+        return Dropped(NOTHING_TO_PREFER, "the two answers are equal")
+    return None
+
+
+def _with_new_id(row: Row) -> Row:
+    """Return the row with the id of its texts as they are now, and everything else as it was."""
+    return {**row, "id": id_of(row["messages"], row.get(REJECTED))}

@@ -1,0 +1,66 @@
+"""Files of lines that remember where each line begins, so that any of them is found without reading the file."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class LineWriter:
+    """Writes lines and remembers offset and length of each, in bytes; `bytes` is the size of the file so far."""
+
+    def __init__(self, path: Path) -> None:
+        self.offsets: list[int] = []
+        self.lengths: list[int] = []
+        self._file = path.open("wb")
+        self.bytes = 0
+
+    def write(self, line: bytes) -> None:
+        """Append a line, given with its line feed."""
+        self._file.write(line)
+        self.offsets.append(self.bytes)
+        self.lengths.append(len(line))
+        self.bytes += len(line)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close the file."""
+        self.close()
+
+
+class LineReader:
+    """Reads single lines of several files by where they begin."""
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._files = list(files)
+        self._open: dict[int, int] = {}
+
+    def read(self, file: int, offset: int, length: int) -> bytes:
+        """Return a line of the file with this place in the list."""
+        if file not in self._open:
+            self._open[file] = os.open(self._files[file], os.O_RDONLY)
+        return os.pread(self._open[file], length, offset)
+
+    def __enter__(self) -> Self:
+        """Return the reader."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close the files."""
+        for descriptor in self._open.values():
+            os.close(descriptor)
+
+
+def batches_of_lines(path: Path, size: int) -> Iterator[list[bytes]]:
+    """Yield the lines of a file, `size` at a time."""
+    with path.open("rb") as file:
+        while batch := [line for _, line in zip(range(size), file, strict=False)]:
+            yield batch

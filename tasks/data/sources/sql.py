@@ -1,0 +1,78 @@
+"""The rows of a SQL query, fetched in batches; with a watermark, only those that are new since the last run."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tasks.contracts.errors import DataError, EnvironmentProblem
+from tasks.contracts.jsonl import digest_of
+from tasks.contracts.source_config import SqlSource
+from tasks.data.sources.materialised import Watermark, open_materialised
+from tasks.data.sources.shard import Shard
+
+_READ_SETTINGS = {"kind", "url_variable", "query", "watermark_column", "watermark_start"}
+
+
+def open_query(source: SqlSource, index: int, config_key: str, cache: Path) -> tuple[list[Shard], list[Any]]:
+    """Run the query and add its rows to those of earlier runs; without a watermark they take their place.
+
+    Returns:
+        The pieces, and number and digest of all rows.
+
+    Raises:
+        DataError: the query fails, or its rows have no usable watermark.
+        EnvironmentProblem: the variable with the URL is not set, or the database's driver is not installed.
+    """
+    settings = source.model_dump(mode="json", include=_READ_SETTINGS)
+    with open_materialised(cache, settings, config_key) as chunks:
+        if source.watermark_column:
+            mark = chunks.state.watermark
+            rows = _rows(source, config_key, source.watermark_start if mark is None else mark)
+            chunks.append((row, _watermark(row, source, config_key)) for row in rows)
+        else:
+            chunks.replace(_rows(source, config_key, None))
+        return chunks.shards(index, f"sql-{digest_of(source.query)[:8]}"), chunks.content()
+
+
+def _rows(source: SqlSource, config_key: str, watermark: Watermark | None) -> Iterator[dict[str, Any]]:
+    import sqlalchemy
+    from sqlalchemy.exc import SQLAlchemyError
+
+    url = os.environ.get(source.url_variable)
+    if not url:
+        raise EnvironmentProblem(
+            f"{config_key} reads its database's address from {source.url_variable}, which is not set; expected a "
+            "SQLAlchemy URL in it"
+        )
+    named = f"{config_key} has the query {_short(source.query)!r} for the database in {source.url_variable}"
+    try:
+        # Errors of the driver must not show the values of the rows.
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, hide_parameters=True)
+        # Nothing is ever committed: what a query might change is rolled back.
+        with engine.connect() as connection:
+            streamed = connection.execution_options(stream_results=True, yield_per=source.batch_rows)
+            parameters = {} if watermark is None else {"watermark": watermark}
+            for row in streamed.execute(sqlalchemy.text(source.query), parameters).mappings():
+                yield dict(row)
+    except SQLAlchemyError as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        hint = "; is watermark_start a value of watermark_column's type?" if source.watermark_start == "" else ""
+        raise DataError(f"{named}, which fails ({reason}); expected rows{hint if watermark == '' else ''}") from error
+    except ImportError as error:
+        raise EnvironmentProblem(f"{named}, whose driver {error.name!r} is not installed; install it") from error
+
+
+def _watermark(row: dict[str, Any], source: SqlSource, config_key: str) -> Watermark | None:
+    if source.watermark_column not in row:
+        raise DataError(
+            f"{config_key} has watermark_column {source.watermark_column!r}, which its query does not return; expected "
+            f"one of {', '.join(map(str, row))}"
+        )
+    value: Watermark | None = row[source.watermark_column]
+    return value
+
+
+def _short(query: str) -> str:
+    text = " ".join(query.split())
+    return text if len(text) <= 80 else text[:77] + "..."

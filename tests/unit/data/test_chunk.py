@@ -1,0 +1,125 @@
+"""One file of rows through the cleaning line, and the index that is made of it."""
+
+import numpy as np
+import pytest
+
+from tasks.contracts.jsonl import digest_of, read_jsonl
+from tasks.contracts.twins import folded
+from tasks.data.chunk import clean_chunk
+from tasks.data.erasure import marks_of
+from tasks.data.index import SOURCES, IndexedFile, join_indexes
+from tasks.data.lines import LineReader
+from tasks.data.rows import answer_of, build_row, row_line
+
+STEPS = [{"step": "unicode"}, {"step": "whitespace"}]
+
+
+def row(prompt, answer, **changes):
+    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    return {**build_row(messages, "a.jsonl", "default"), **changes}
+
+
+@pytest.fixture
+def clean(tmp_path):
+    """Clean rows and return the result, the rows that were kept, and the records of the others."""
+
+    def run(*rows, **settings):
+        (tmp_path / "rows.jsonl").write_bytes(b"".join(map(row_line, rows)))
+        job = {
+            "rows": str(tmp_path / "rows.jsonl"),
+            "out": str(tmp_path / "out"),
+            "steps": STEPS,
+            "tokenizer": None,
+            "min_answer_chars": 1,
+            "max_row_chars": 6_000,
+            "erased": [],
+            "similarity": 0,
+            **settings,
+        }
+        result = clean_chunk(job)
+        return result, list(read_jsonl(tmp_path / "out.rows")), list(read_jsonl(tmp_path / "out.dropped"))
+
+    return run
+
+
+def test_the_id_is_that_of_the_cleaned_messages_and_the_rest_stays(clean):
+    given = row("Say  it.", "cafe\u0301\r\n", slice="chat", weight=0.5, meta={"file": "x"})
+    result, [kept], dropped = clean(given)
+    assert answer_of(kept) == "caf\u00e9"
+    assert kept["id"] == row("Say  it.", "caf\u00e9")["id"] != given["id"]
+    assert (kept["slice"], kept["weight"], kept["meta"]) == ("chat", 0.5, {"file": "x"})
+    assert (result["read"], result["kept"], result["dropped"], dropped) == (1, 1, {}, [])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "reason", "detail"),
+    [
+        ("Say it.", " \n\t", "empty answer", "the answer has no text"),
+        ("Say it.", " no ", "answer too short", "2 characters, data.min_answer_chars is 3"),
+        ("x" * 38, "yes", "row too long", "41 characters, data.max_row_chars is 40"),
+    ],
+)
+def test_a_row_that_cannot_be_learned_from_is_dropped_with_its_reason(clean, prompt, answer, reason, detail):
+    result, kept, [record] = clean(row(prompt, answer), min_answer_chars=3, max_row_chars=40)
+    assert kept == []
+    assert (record["reason"], record["detail"], record["source"]) == (reason, detail, "a.jsonl")
+    assert record["row"]["messages"][0]["content"] == prompt
+    assert (result["read"], result["kept"], result["dropped"]) == (1, 0, {reason: 1})
+
+
+def test_rows_exactly_at_the_limits_are_kept(clean):
+    assert clean(row("x" * 37, "yes"), min_answer_chars=3, max_row_chars=40)[0]["kept"] == 1
+
+
+def test_what_was_erased_is_dropped_and_not_kept_in_the_record(clean):
+    secret = row("Who is it?", "Ada Lovelace")
+    result, kept, [record] = clean(row("WHO  is it?", "ADA LOVELACE"), row("Else?", "yes"), erased=marks_of(secret))
+    assert [answer_of(each) for each in kept] == ["yes"]
+    assert result["dropped"] == {"erased": 1}
+    assert record["row"] is None
+    assert "LOVELACE" not in str(record).upper()
+
+
+def test_what_becomes_an_erased_record_only_by_cleaning_is_dropped_too(clean):
+    secret = row("Who is it?", "caf\u00e9")
+    assert clean(row("Who is it?", "cafÃ©"), erased=[secret["id"]])[0]["dropped"] == {"erased": 1}
+
+
+def test_the_index_leads_back_to_every_row_and_tells_equal_ones(clean, tmp_path):
+    rows = [row("A b", "c"), row("a  B", "C"), row("A b", "other", slice="chat"), row("文本", "回答")]
+    result, kept, _ = clean(*rows, similarity=0.8)
+    index = join_indexes(
+        [IndexedFile(tmp_path / "out.rows", tmp_path / "out.rows.npz", tuple(result["slices"]), SOURCES)]
+    )
+    with LineReader(index.files) as reader:
+        for number, each in enumerate(kept):
+            assert reader.read(
+                int(index.file[number]), int(index.offset[number]), int(index.length[number])
+            ) == row_line(each)
+            assert index.id_of(number) == each["id"]
+    assert [index.slices[code] for code in index.slice] == ["default", "default", "chat", "default"]
+    assert np.array_equal(index.conversation[0], index.conversation[1])
+    assert np.array_equal(index.prompt[0], index.prompt[2])
+    assert not np.array_equal(index.conversation[0], index.conversation[2])
+    assert index.rank().tolist() == np.argsort(np.argsort([each["id"] for each in kept])).tolist()
+
+
+def test_the_folded_prompt_is_the_beginning_of_the_folded_conversation():
+    """The chunk folds a conversation once and cuts the prompt off it."""
+    messages = [
+        {"role": "system", "content": " Be  kind\n"},
+        {"role": "user", "content": "\tCafe\u0301 "},
+        {"role": "assistant", "content": " OK "},
+    ]
+    assert folded(messages).startswith(folded(messages[:-1]) + " \0assistant ")
+    assert digest_of(folded(messages)) == digest_of(folded([{**m, "content": m["content"].upper()} for m in messages]))
+    assert folded(messages[:1]) != folded([{**messages[0], "role": "user"}])
+
+
+def test_a_preference_pair_is_another_record_with_another_rejected_answer(clean):
+    messages = row("Q?", "A")["messages"]
+    pairs = [build_row(messages, "a", "default", rejected=text) for text in ("no", "never")]
+    result, kept, _ = clean(*pairs)
+    assert result["kept"] == 2
+    assert len({each["id"] for each in kept}) == 2
+    assert [each["rejected"] for each in kept] == ["no", "never"]

@@ -1,0 +1,192 @@
+"""The digest of a data version, what it tells, how versions differ, and records that are erased."""
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+
+from tasks.contracts.config import DataSection
+from tasks.contracts.errors import DataError
+from tasks.contracts.jsonl import read_jsonl
+from tasks.contracts.store import Store
+from tasks.data import executors, ingest
+from tasks.data.build import build_dataset
+from tasks.data.erasure import erase
+from tasks.data.versions import (
+    chosen_version,
+    compare,
+    data_versions,
+    find_record,
+    profile,
+    rows_of,
+    the_row,
+    write_plot,
+)
+
+WORDS = ("river", "stone", "window", "garden", "letter", "engine", "music", "forest", "winter", "paper", "silver")
+
+
+def passage(draw, words=40):
+    return " ".join(draw.choice(WORDS) + str(draw.randrange(100)) for _ in range(words))
+
+
+def questions(count, seed=1):
+    draw = random.Random(seed)
+    return [{"instruction": f"Summarise: {passage(draw)}", "output": passage(draw, 12)} for _ in range(count)]
+
+
+@pytest.fixture
+def build(place, write_lines):
+    """Build a data version of one or several files of records."""
+
+    def run(*files, there=place, **settings):
+        sources = tuple(write_lines(*records, name=f"{name}.jsonl") for name, records in files)
+        data = DataSection(sources=sources, **{"max_malformed_share": 1.0, "train_rows": 500, **settings})
+        dataset = build_dataset(ingest.ingest(data, there, sources), None, data, there)
+        return dataset, chosen_version(there.store, dataset.digest)
+
+    return run
+
+
+def test_order_of_files_number_of_processes_and_size_of_chunks_change_no_digest(build, place, tmp_path, monkeypatch):
+    """The same rows, read as one file after the other, in any order, in one or three processes, in small chunks."""
+    files = [(name, [*questions(40, seed), *questions(8, 9), {"bad": seed}]) for seed, name in enumerate("abcd", 1)]
+    expected, _ = build(*files)
+    for number, (order, processes, chunk_bytes) in enumerate([("dcba", 1, 2_000), ("bdac", 3, 5_000)]):
+        monkeypatch.setattr(executors, "SMALL_BYTES", 0)
+        monkeypatch.setattr(ingest, "CHUNK_BYTES", chunk_bytes)
+        there = replace(place, store=Store(tmp_path / f"store{number}"))
+        shuffled = [files["abcd".index(name)] for name in order]
+        made, _ = build(*shuffled, there=there, execution={"processes": processes})
+        assert (made.digest, made.rejected) == (expected.digest, expected.rejected)
+    assert expected.rejected["exact duplicate"] == 24
+
+
+def test_a_copy_with_a_changed_word_is_a_near_duplicate_and_another_question_about_the_text_is_not(build):
+    draw = random.Random(4)
+    text, answer = passage(draw, 80), passage(draw, 30)
+    rows = [
+        {"instruction": f"Which stone? {text}", "output": answer},
+        {"instruction": f"Which stone? {text} really", "output": answer + " now"},
+        {"instruction": f"Which river? {text}", "output": passage(draw, 30)},
+        *questions(40),
+    ]
+    dataset, version = build(("a", rows), eval_rows=1)
+    assert dataset.rejected.pop("near duplicate") == 1
+    [record] = [
+        record for record in read_jsonl(version.path / "rejected.jsonl") if record["reason"] == "near duplicate"
+    ]
+    assert answer in record["row"]["messages"][-1]["content"]
+    assert "% alike" in record["detail"]
+    assert version.facts["largest_cluster"] == 2, "both questions about the text are one cluster"
+
+
+def test_no_training_row_is_alike_an_evaluation_row(build):
+    draw = random.Random(8)
+    rows = []
+    for record in questions(60):
+        rows += [
+            record,
+            {**record, "instruction": record["instruction"] + " " + passage(draw, 2), "output": passage(draw, 12)},
+        ]
+    dataset, version = build(("a", rows), eval_rows=20)
+    train, evaluation = (
+        [row["messages"][0]["content"][:200] for row in rows_of(version, s)] for s in ("train", "eval")
+    )
+    assert (dataset.eval_rows, dataset.rejected) == (18, {"near twin of an evaluation row": 18})
+    assert train
+    assert not set(train) & set(evaluation)
+    report = json.loads((version.path / "contamination.json").read_text())
+    assert report["removed_from_training"] == {"twins": 0, "near_twins": 18}
+    assert len(report["examples"]["near_twins"]) == 18
+
+
+def test_a_frozen_evaluation_set_keeps_its_rows_when_data_is_added(build):
+    _, first = build(("a", questions(60)), eval_rows=10)
+    more = [*questions(60), *questions(200, seed=7)]
+    frozen, second = build(("a", more), eval_rows=10, frozen_evaluation=first.digest[:12])
+    assert [row["id"] for row in rows_of(second, "eval")] == [row["id"] for row in rows_of(first, "eval")]
+    assert frozen.eval_digest == first.facts["eval_digest"]
+    assert frozen.rejected == {"twin of an evaluation row": 10}
+    assert second.facts["origins"]["data.frozen_evaluation"]["eval_rows"] == 10
+    fresh, _ = build(("a", more), eval_rows=10)
+    assert fresh.eval_digest != frozen.eval_digest
+
+
+def test_a_frozen_set_that_does_not_exist_is_one_sentence(build):
+    with pytest.raises(DataError, match=r"^data\.frozen_evaluation is 'abcdef12': no data version has that digest"):
+        build(("a", questions(5)), frozen_evaluation="abcdef12")
+
+
+def test_a_profile_counts_every_row_once(build):
+    _, version = build(("a", questions(50)), eval_rows=10)
+    shape = profile(version)
+    assert shape.rows == {"train": 40, "eval": 10}
+    assert sum(shape.prompt_chars) == sum(shape.answer_chars) == sum(shape.slices.values()) == 50
+
+
+def test_versions_differ_in_rows_that_came_went_or_got_another_answer(build):
+    old = questions(50)
+    new = [*old[10:49], {**old[49], "output": "quite another answer"}, *questions(5, seed=3)]
+    _, first = build(("a", old), eval_rows=5)
+    _, second = build(("a", new), eval_rows=5)
+    found = compare(first, second)
+    assert (len(found.added), len(found.removed), len(found.changed)) == (5, 10, 1)
+    assert found.same + len(found.moved) == 39
+    back = compare(second, first)
+    assert (back.added, back.removed) == (found.removed, found.added)
+    assert back.changed == [(new_id, old_id) for old_id, new_id in found.changed]
+
+
+def test_why_finds_a_record_by_id_and_by_its_text_in_every_version(build, place):
+    rows = questions(30)
+    _, first = build(("a", [*rows, {**rows[0], "output": " "}, {"bad": "qqq"}]), eval_rows=5, min_answer_chars=2)
+    seen = find_record(data_versions(place.store), rows[0]["instruction"][:60])
+    assert {(each.where, each.reason) for each in seen} >= {("rejected", "empty answer")}
+    row = next(rows_of(first, "train"))
+    [again] = find_record([first], row["id"][:16])
+    assert (again.version, again.where, again.reason, again.row) == (first.digest, "train", "", row)
+    [malformed] = find_record([first], "qqq")
+    assert (malformed.where, malformed.reason, malformed.row) == ("rejected", "not a usable conversation", None)
+    assert find_record([first], "no such text") == []
+
+
+def test_an_erased_record_is_in_no_later_version_and_nothing_keeps_its_text(build, place):
+    draw = random.Random(2)
+    rows = [*questions(30), {"instruction": f"Who wrote {passage(draw)}?", "output": "Ada Lovelace of London"}]
+    _, first = build(("a", rows), eval_rows=5)
+    row = the_row(find_record([first], "Ada Lovelace"), "Ada Lovelace")
+    erase(place.home, row, "asked to be forgotten")
+    dataset, second = build(("a", rows), eval_rows=5)
+    assert dataset.rejected == {"erased": 1}
+    assert not [path for path in second.path.iterdir() if "Lovelace" in path.read_text()]
+    assert "Lovelace" not in place.home.erased.read_text()
+    assert [seen.where for seen in find_record([first, second], row["id"])] in (
+        ["train", "rejected"],
+        ["eval", "rejected"],
+    )
+    with pytest.raises(DataError, match="was erased before"):
+        erase(place.home, row, "again")
+
+
+def test_a_record_that_is_none_or_several_is_not_erased(build):
+    _, version = build(("a", questions(30)), eval_rows=5)
+    with pytest.raises(DataError, match="no data version has such a row"):
+        the_row(find_record([version], "0123456789ab"), "0123456789ab")
+    with pytest.raises(DataError, match="30 rows match; expected the beginning of one row's id"):
+        the_row(find_record([version], "Summarise"), "Summarise")
+
+
+@pytest.mark.parametrize("ending", [".png", ".svg"])
+def test_two_versions_are_drawn_side_by_side(build, tmp_path, ending):
+    _, version = build(("a", questions(30)), eval_rows=5)
+    write_plot(tmp_path / f"plot{ending}", ["one", "other"], [profile(version)] * 2)
+    assert (tmp_path / f"plot{ending}").stat().st_size > 5_000
+    with pytest.raises(DataError, match=r"expected a file that ends in \.png, \.svg or \.pdf"):
+        write_plot(tmp_path / "plot.txt", ["one"], [profile(version)])
+
+
+def test_no_version_at_all_says_how_to_make_one(place):
+    with pytest.raises(DataError, match="there is no data version yet; make one with llm-retrain data build"):
+        chosen_version(place.store, "")

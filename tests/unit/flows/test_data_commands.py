@@ -1,0 +1,99 @@
+"""`llm-retrain data build|show|diff|why|erase`, as a person and a script call them."""
+
+import json
+import random
+
+import pytest
+from click.testing import CliRunner
+
+from flows.cli import cli
+from flows.data_commands import data
+
+WORDS = ("river", "stone", "window", "garden", "letter", "engine", "music", "forest", "winter", "paper", "silver")
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """Run a data command in a home of its own and return what it printed, read as JSON if `--json` was asked for."""
+    monkeypatch.setenv("LLM_RETRAIN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def run(*arguments):
+        done = CliRunner().invoke(cli, ["data", *map(str, arguments)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout) if "--json" in arguments else done.stdout
+
+    return run
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Write a configuration over rows, one of them personal to Ada, one of them empty."""
+    draw = random.Random(3)
+
+    def passage(words):
+        return " ".join(draw.choice(WORDS) + str(draw.randrange(90)) for _ in range(words))
+
+    rows = [{"instruction": passage(30), "output": passage(8)} for _ in range(80)]
+    rows += [
+        {"instruction": f"Ada Lovelace asks {passage(20)}", "output": passage(8)},
+        {"instruction": "x", "output": ""},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "mine.yaml").write_text("data:\n  sources: [{kind: files, path: rows.jsonl}]\n  eval_rows: 32\n")
+    return tmp_path / "mine.yaml"
+
+
+def test_build_prints_the_digest_and_an_accounting_that_adds_up(call, config):
+    facts = call("build", "--config", config, "--json")
+    assert facts["rows_read"] == 82 == facts["train_rows"] + facts["eval_rows"] + sum(facts["rejected"].values())
+    assert facts["rejected"] == {"empty answer": 1}
+    assert list(facts["origins"]) == ["data.sources"]
+    shown = call("build", "--config", config)
+    assert facts["digest"] in shown
+    assert "rejected: empty answer" in shown
+
+
+def test_the_steps_stand_in_their_order(call, config):
+    steps = "data.cleaning=[{step: whitespace}, {step: unicode}, {step: repetition}]"
+    facts = call("build", "--config", config, "--set", steps, "--json")
+    assert [each["step"] for each in facts["steps"]] == ["whitespace", "unicode", "repetition", "conversation"]
+
+
+def test_show_tells_versions_slices_lengths_and_rows(call, config, tmp_path):
+    built = call("build", "--config", config, "--json")
+    shown = call("show", built["digest"][:8], "--rows", 2, "--plot", tmp_path / "plot.svg")
+    assert all(title in shown for title in ("Data versions", "Slices", "Prompts, characters", "Rows"))
+    assert (tmp_path / "plot.svg").stat().st_size > 1_000
+    facts = call("show", "--json")
+    assert facts["digest"] == built["digest"]
+    assert facts["profile"]["rows"] == {"train": 57, "eval": 24}
+
+
+def test_diff_counts_what_came_and_went(call, config):
+    first = call("build", "--config", config, "--json")
+    second = call("build", "--config", config, "--set", "data.train_rows=40", "--json")
+    facts = call("diff", first["digest"], second["digest"], "--json")
+    assert (len(facts["removed"]), facts["added"], facts["same"]) == (17, [], 64)
+    assert "removed" in call("diff", first["digest"], second["digest"])
+
+
+def test_why_and_erase_follow_a_record_through_the_versions(call, config):
+    call("build", "--config", config, "--json")
+    [seen] = call("why", "Ada Lovelace", "--json")["sightings"]
+    assert (seen["where"] in ("train", "eval"), seen["models"]) == (True, [])
+    said = call("erase", seen["row"]["id"][:16], "--reason", "she asked")
+    assert "no future version will have it" in said
+    again = call("build", "--config", config, "--json")
+    assert again["rejected"] == {"empty answer": 1, "erased": 1}
+    assert {each["where"] for each in call("why", seen["row"]["id"], "--json")["sightings"]} >= {"rejected"}
+
+
+def test_a_record_nobody_has_is_said(call, config):
+    call("build", "--config", config, "--json")
+    assert "No data version has such a record." in call("why", "no such thing")
+
+
+def test_every_data_command_explains_itself():
+    assert sorted(data.commands) == ["build", "diff", "erase", "show", "why"]
+    assert all(command.help for command in data.commands.values())
