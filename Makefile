@@ -2,11 +2,12 @@
 PYTHON ?= python3.11
 VENV := .venv
 SERVING := .venv-serving
+BENCH := .venv-bench
 # Several files of tests at a time, each with its share of the processors (tests/conftest.py).
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export LLM_RETRAIN_SERVING_ENV ?= $(CURDIR)/$(SERVING)
 
-.PHONY: help quickstart test test-gpu check unit bench-engines format install serving serving-transformers lock clean
+.PHONY: help quickstart test test-gpu check unit bench-engines bench-data format install serving serving-transformers lock clean
 
 help:
 	@echo "make quickstart   install, then fine-tune, score, gate, register and serve a real model"
@@ -14,6 +15,7 @@ help:
 	@echo "make test-gpu     the tests that need a CUDA device"
 	@echo "make check        ruff, mypy, unit tests"
 	@echo "make bench-engines   serving engines side by side, after the quickstart"
+	@echo "make bench-data      the data engine and its peers side by side (20 minutes, both cores)"
 	@echo "make clean        delete the environments (the state in .llm-retrain stays)"
 
 quickstart: install serving
@@ -37,6 +39,9 @@ unit: $(VENV)/.installed-dev serving
 
 bench-engines: install serving
 	$(VENV)/bin/python benchmarks/engines.py
+
+bench-data: install $(BENCH)/.installed
+	$(VENV)/bin/python benchmarks/data.py --peers-python $(BENCH)/bin/python
 
 format: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff format .
@@ -71,10 +76,16 @@ $(SERVING)/.installed-transformers: $(SERVING)/.installed requirements/serving-t
 		--constraint requirements/serving.txt --requirement requirements/serving-transformers.txt
 	@touch $@
 
+# What the data engine is compared with; apart, because the peers' versions are not ours.
+$(BENCH)/.installed: requirements/bench-data.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --requirement requirements/bench-data.txt
+	@touch $@
+
 lock: $(VENV)/.installed-dev
 	@(echo "# Exact versions of the project's environment, as a fresh install resolves them. Python 3.11, Linux x86-64."; \
 	  echo "# Make again: make lock"; \
 	  $(VENV)/bin/pip freeze --exclude-editable | sed -e 's/+cpu$$//') > constraints.txt
 
 clean:
-	rm -rf $(VENV) $(SERVING)
+	rm -rf $(VENV) $(SERVING) $(BENCH)

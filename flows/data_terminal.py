@@ -46,6 +46,9 @@ def render_version(console: Console, version: Entry) -> None:
     for each in facts["steps"]:
         steps.add_row(escape(each["step"]), f"{each['changed']:,}", f"{each['dropped']:,}")
     console.print(steps)
+    for method, counts in facts["augmentation"].items():
+        said = ", ".join(f"{number:,} {reason}" for reason, number in sorted(counts.items()))
+        console.print(f"Rows made by {method}: {said}", highlight=False, markup=False)
     removed = facts["contamination"]
     console.print(
         f"{facts['clusters']:,} clusters of prompts, the largest of {facts['largest_cluster']:,} rows; "

@@ -33,7 +33,7 @@ class DatasetRef:
     """A split data set: `train.jsonl`, `eval.jsonl`, and `rejected.jsonl` with a reason a line.
 
     `rows_read` equals `train_rows` + `eval_rows` + the sum of `rejected`. `steps` has, in the order of the cleaning
-    line, each step with the rows it changed and dropped.
+    line, each step with the rows it changed and dropped. `made_rows` were made of training rows and stand among them.
     """
 
     path: Path
@@ -44,6 +44,7 @@ class DatasetRef:
     rejected: dict[str, int]
     eval_digest: str
     steps: list[dict[str, Any]] = field(default_factory=list)
+    made_rows: int = 0
 
 
 @dataclass(frozen=True)

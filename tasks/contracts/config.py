@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from tasks.contracts.augment_config import AugmentMethod, AugmentSection
 from tasks.contracts.cleaning_config import DEFAULT_STEPS, CleaningStep
 from tasks.contracts.errors import ConfigError
 from tasks.contracts.home import PROJECT_ROOT, checked_name
@@ -19,7 +20,7 @@ from tasks.contracts.source_config import DocstringSource, Source
 from tasks.contracts.strict_yaml import DuplicateKey, load_yaml
 
 PRESETS = PROJECT_ROOT / "deployments" / "presets"
-_PATH_KEYS = {"path", "requests_path", "feedback_path"}
+_PATH_KEYS = {"path", "requests_path", "feedback_path", "forward", "backward"}
 
 
 def _stable_name(name: str, config_key: str) -> str:
@@ -96,6 +97,7 @@ class DataSection(Section):
     max_malformed_share: float = Field(
         0.05, ge=0, le=1, description="share of unreadable records in a source above which the run stops"
     )
+    augment: AugmentSection = AugmentSection()
     execution: ExecutionSection = ExecutionSection()
 
     @field_validator("near_duplicates")
@@ -355,6 +357,10 @@ def with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         for key in ("sources", "evaluation_sources", "cleaning"):
             if isinstance(data.get(key), list):
                 data[key] = [resolved(each, f"data.{key}") for each in data[key]]
+        augment = data.get("augment")
+        if isinstance(augment, dict) and isinstance(augment.get("methods"), list):
+            methods = [resolved(each, "data.augment.methods") for each in augment["methods"]]
+            data["augment"] = {**augment, "methods": methods}
     return result
 
 
@@ -396,6 +402,12 @@ def _known_keys() -> list[str]:
     keys = list(RetrainConfig.model_fields)
     for field in RetrainConfig.model_fields.values():
         keys += list(getattr(field.annotation, "model_fields", {}))
-    for section in (*get_args(get_args(Source)[0]), *get_args(get_args(CleaningStep)[0]), ExecutionSection):
+    for section in (
+        *get_args(get_args(Source)[0]),
+        *get_args(get_args(CleaningStep)[0]),
+        *get_args(get_args(AugmentMethod)[0]),
+    ):
         keys += list(section.model_fields)
+    for group in (ExecutionSection, AugmentSection):
+        keys += list(group.model_fields)
     return keys

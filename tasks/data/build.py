@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from tasks.contracts.artifacts import BaseModelRef, DatasetRef, RowSet
+from tasks.contracts.augment_config import AugmentSection
 from tasks.contracts.cleaning_config import BlockedStep, CleaningStep, LengthStep, TermsStep
 from tasks.contracts.config import DataSection
 from tasks.contracts.errors import DataError
@@ -21,6 +22,7 @@ from tasks.data.executors import Result, run_jobs
 from tasks.data.index import EVALUATION, FROZEN, SOURCES, Index, IndexedFile, join_indexes
 from tasks.data.ingest import CODE, Place, Progress, no_progress, rejected_pieces, row_files
 from tasks.data.lines import LineReader, LineWriter
+from tasks.data.made_rows import add_made_rows
 from tasks.data.rows import LONG_ROW, SHORT_ANSWER, rejected_line, row_line
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ _SETTINGS = {
     *("near_duplicates", "train_rows", "eval_rows", "max_slice_share", "seed", "min_answer_chars", "max_row_chars"),
     "cleaning",
 }
-_FACTS = ("rows_read", "train_rows", "eval_rows", "rejected", "eval_digest", "steps")
+_FACTS = ("rows_read", "train_rows", "eval_rows", "rejected", "eval_digest", "steps", "made_rows")
 _SHOWN_TWINS = 50
 _LIMITS = {SHORT_ANSWER: ("min_answer_chars", "lower"), LONG_ROW: ("max_row_chars", "raise")}
 
@@ -90,6 +92,7 @@ def build_dataset(
         "files": [digest_of_file(path) for path in files_of(data.cleaning)],
         "tokenizer": digest_of_file(tokenizer / "tokenizer.json") if tokenizer else None,
         "erased": digest_of(erased) if erased else None,
+        "augment": _augmentation_inputs(data.augment),
         "code": code_digest(*CODE),
     }
 
@@ -143,6 +146,7 @@ class _Build:
             evaluated = self._write_chosen(index, division, reader)
             self._write_rejected(index, division, stems, reader)
         contamination = self._write_contamination(index, division)
+        made = add_made_rows(self.directory, self.data) if self.data.augment.methods else {}
         shutil.rmtree(self.work)
         return {
             **asdict(total),
@@ -152,6 +156,8 @@ class _Build:
             "clusters": division.clusters,
             "largest_cluster": division.largest_cluster,
             "contamination": contamination,
+            "augmentation": made,
+            "made_rows": sum(counts.get("made", 0) for counts in made.values()),
         }
 
     def _clean(
@@ -304,6 +310,14 @@ class _Build:
         report = {"evaluation_rows": len(division.evaluation), "removed_from_training": counts, "examples": shown}
         (self.directory / "contamination.json").write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
         return counts
+
+
+def _augmentation_inputs(section: AugmentSection) -> dict[str, Any] | None:
+    if not section.methods:
+        return None
+    from tasks.data.augment.augmentation import depends_on
+
+    return {"section": section.model_dump(mode="json"), "depends_on": depends_on(section)}
 
 
 def _beside(stem: Path, suffix: str) -> Path:

@@ -156,11 +156,18 @@ class _Chunk:
             return rows
         left = []
         for row in rows:
-            if self._erased.isdisjoint(marks_of(row)):
-                left.append(row)
-            else:
+            if self._is_erased(row):
                 self._reject(erased_line(row, ERASED), ERASED)
+            else:
+                left.append(row)
         return left
+
+    def _is_erased(self, row: Row) -> bool:
+        if row["id"] in self._erased:
+            return True
+        # Folding a text of nothing but combining marks takes time with its square; what is too long goes anyway.
+        short = sum(len(message["content"]) for message in row["messages"]) <= self._job["max_row_chars"]
+        return short and not self._erased.isdisjoint(marks_of(row))
 
     def _flaw_of(self, contents: list[str]) -> tuple[str, str] | None:
         least, most = self._job["min_answer_chars"], self._job["max_row_chars"]

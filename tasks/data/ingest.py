@@ -21,7 +21,7 @@ from tasks.data.lines import LineWriter
 from tasks.data.rows import Rejection, row_line
 
 CODE = ("tasks/data", "tasks/contracts")
-CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 8 << 20
 """Size of the files of a row set: what the next stage gives to one process at a time."""
 
 Progress = Callable[[int, int], None]

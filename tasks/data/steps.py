@@ -51,6 +51,8 @@ def build_dataset_task(
         "Data version %s: %d rows read, %d to train on, %d to evaluate on%s",
         *(dataset.digest[:12], dataset.rows_read, dataset.train_rows, dataset.eval_rows, _reasons(dataset.rejected)),
     )
+    if dataset.made_rows:
+        log.info("%d rows were made of training rows and are trained on too", dataset.made_rows)
     own = evaluation_rows is not None or data.frozen_evaluation
     if not own and dataset.eval_rows < data.eval_rows:
         log.warning(

@@ -131,6 +131,7 @@ class TrackedRun:
         accounting = {
             "rows_read": dataset.rows_read,
             "train": dataset.train_rows,
+            "made": dataset.made_rows,
             "eval": dataset.eval_rows,
             "rejected": dataset.rejected,
             "cleaning_steps": dataset.steps,

@@ -6,6 +6,7 @@ in 256 times, for which similarity() corrects, and a row takes 128 bytes instead
 """
 
 import math
+import shutil
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,25 +96,25 @@ class Sketch:
 class SignatureFiles:
     """Signatures in files, one for each chunk of rows; memory holds those that are asked for.
 
+    Several files are joined into one beside the first, whose pages the system may drop again: millions of pairs are
+    looked up at random.
+
     Args:
         stems: the chunks, in the order of their rows.
     """
 
     def __init__(self, stems: Sequence[Path]) -> None:
-        self._paths = [_signatures_path(stem) for stem in stems]
-        self.sizes = [path.stat().st_size // SLOTS for path in self._paths]
+        paths = [_signatures_path(stem) for stem in stems]
+        self.sizes = [path.stat().st_size // SLOTS for path in paths]
         self._starts = np.cumsum([0, *self.sizes])
+        self._joined = paths[0] if len(paths) == 1 else _join_files(paths)
 
     def signatures_of(self, positions: Positions) -> U8:
-        """Return some rows' signatures: (positions, SLOTS). Each file is mapped while it is read, and no longer."""
-        found = np.empty((len(positions), SLOTS), np.uint8)
-        order = np.argsort(positions, kind="stable")
-        cuts = np.searchsorted(positions[order], self._starts)
-        for number in np.flatnonzero(np.diff(cuts)):
-            here = order[cuts[number] : cuts[number + 1]]
-            mapped = np.memmap(self._paths[number], np.uint8, "r").reshape(-1, SLOTS)
-            found[here] = mapped[positions[here] - self._starts[number]]
-        return found
+        """Return some rows' signatures: (positions, SLOTS)."""
+        if len(positions) == 0:
+            return np.empty((0, SLOTS), np.uint8)
+        found: U8 = np.memmap(self._joined, np.uint8, "r").reshape(-1, SLOTS)[positions]
+        return np.asarray(found)
 
 
 class SketchFiles(SignatureFiles):
@@ -229,6 +230,18 @@ def _band_hashes(slots: U32, per_band: int) -> U32:
 def _low_bits(slots: U32) -> U8:
     """Keep 8 well mixed bits of each slot."""
     return (slots * np.uint32(0x9E3779B1) >> np.uint32(24)).astype(np.uint8)
+
+
+def _join_files(paths: Sequence[Path]) -> Path:
+    """Write the files one after the other into a new one beside the first; none at all make an empty path."""
+    if not paths:
+        return Path()
+    joined = paths[0].with_name(f"{paths[0].name}.joined")
+    with joined.open("wb") as whole:
+        for path in paths:
+            with path.open("rb") as part:
+                shutil.copyfileobj(part, whole, 1 << 20)
+    return joined
 
 
 def _bands_path(stem: Path) -> Path:

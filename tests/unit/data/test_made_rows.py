@@ -1,0 +1,93 @@
+"""Rows made of training rows: marked, in no evaluation set, alike no evaluation row, and part of the digest."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from tasks.contracts.config import DataSection, load_config
+from tasks.contracts.jsonl import read_jsonl
+from tasks.contracts.store import LookupOnlyStore
+from tasks.data.build import build_dataset
+from tasks.data.ingest import ingest
+from tasks.data.made_rows import NEAR_EVALUATION, add_made_rows
+from tasks.data.rows import build_row, row_line
+from tasks.data.versions import chosen_version
+
+WORDS = ("river", "stone", "window", "garden", "letter", "engine", "music", "forest", "winter", "paper", "silver")
+
+
+@pytest.fixture
+def synonyms(tmp_path):
+    path = tmp_path / "synonyms.tsv"
+    path.write_text("quick\tfast\tswift\nlarge\tbig\tgreat\n")
+    return {"method": "synonyms", "path": str(path)}
+
+
+@pytest.fixture
+def build(place, write_lines):
+    draw = random.Random(3)
+
+    def passage():
+        return " ".join(draw.choice(WORDS) + str(draw.randrange(90)) for _ in range(12))
+
+    source = write_lines(
+        *[{"instruction": f"A quick look at the large {passage()}", "output": passage()} for _ in range(60)]
+    )
+
+    def run(store=place.store, **augment):
+        data = DataSection(sources=(source,), train_rows=500, eval_rows=12, augment=augment)
+        there = replace(place, store=store)
+        dataset = build_dataset(ingest(data, there, data.sources), None, data, there)
+        return dataset, chosen_version(place.store, dataset.digest)
+
+    return run
+
+
+def test_no_row_is_made_unless_a_method_is_named(build):
+    dataset, version = build()
+    assert (dataset.made_rows, version.facts["augmentation"]) == (0, {})
+    assert not any("parent" in row["meta"] for row in read_jsonl(version.path / "train.jsonl"))
+
+
+def test_made_rows_stand_among_the_training_rows_with_parent_and_method(build, synonyms):
+    dataset, version = build(methods=[synonyms])
+    train = list(read_jsonl(version.path / "train.jsonl"))
+    made = [row for row in train if "parent" in row["meta"]]
+    assert dataset.made_rows == len(made) > 20
+    assert dataset.train_rows == len(train) - len(made)
+    assert {row["meta"]["method"] for row in made} == {"synonyms"}
+    assert {row["meta"]["parent"] for row in made} <= {row["id"] for row in train}
+    assert [row["id"] for row in train] == sorted(row["id"] for row in train)
+    evaluation = list(read_jsonl(version.path / "eval.jsonl"))
+    assert evaluation
+    assert not any("parent" in row["meta"] for row in evaluation)
+    assert sorted(path.name for path in version.path.iterdir() if path.name.startswith("work")) == []
+
+
+def test_the_same_settings_make_the_same_rows_and_another_dictionary_others(build, place, synonyms, tmp_path):
+    first, _ = build(methods=[synonyms])
+    assert build(LookupOnlyStore(place.store.root), methods=[synonyms])[0] == first
+    (tmp_path / "synonyms.tsv").write_text("quick\tspeedy\nlarge\thuge\n")
+    assert build(methods=[synonyms])[0].digest != first.digest
+
+
+def test_what_is_made_too_much_like_an_evaluation_row_is_not_trained_on(tmp_path, synonyms):
+    """The variant of a training row happens to be what an evaluation row asks, with one word more."""
+
+    def row(prompt):
+        return build_row([{"role": "user", "content": prompt}, {"role": "assistant", "content": "Yes."}], "a", "b")
+
+    text = "look at the garden behind the old stone house near the river and say what grows there in winter"
+    (tmp_path / "train.jsonl").write_bytes(row_line(row(f"A quick {text}")))
+    (tmp_path / "eval.jsonl").write_bytes(b"".join(row_line(row(f"A {word} {text} now")) for word in ("fast", "swift")))
+    data = DataSection(augment={"methods": [synonyms], "min_similarity": 0.1, "max_similarity": 1.0})
+    counts = add_made_rows(tmp_path, data)
+    assert counts["synonyms"] == {"made": 0, NEAR_EVALUATION: 1}
+    assert len(list(read_jsonl(tmp_path / "train.jsonl"))) == 1
+
+
+def test_paths_of_methods_count_from_their_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text("data:\n  augment:\n    methods: [{method: synonyms, path: words.tsv}]\n")
+    [method] = load_config(file=tmp_path / "mine.yaml").data.augment.methods
+    assert method.path == str(tmp_path / "words.tsv")
