@@ -32,10 +32,10 @@ check: $(VENV)/.installed-dev serving
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest -m "not integration and not gpu" $(PARALLEL)
+	$(VENV)/bin/python -m pytest -m "not integration and not slow and not gpu" $(PARALLEL)
 
 unit: $(VENV)/.installed-dev serving
-	$(VENV)/bin/python -m pytest -m "not integration and not gpu" $(PARALLEL) --durations=10
+	$(VENV)/bin/python -m pytest -m "not integration and not slow and not gpu" $(PARALLEL) --durations=10
 
 bench-engines: install serving
 	$(VENV)/bin/python benchmarks/engines.py

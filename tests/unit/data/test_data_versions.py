@@ -49,6 +49,7 @@ def build(place, write_lines):
     return run
 
 
+@pytest.mark.slow
 def test_order_of_files_number_of_processes_and_size_of_chunks_change_no_digest(build, place, tmp_path, monkeypatch):
     """The same rows, read as one file after the other, in any order, in one or three processes, in small chunks."""
     files = [(name, [*questions(40, seed), *questions(8, 9), {"bad": seed}]) for seed, name in enumerate("abcd", 1)]
@@ -178,6 +179,7 @@ def test_a_record_that_is_none_or_several_is_not_erased(build):
         the_row(find_record([version], "Summarise"), "Summarise")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".png", ".svg"])
 def test_two_versions_are_drawn_side_by_side(build, tmp_path, ending):
     _, version = build(("a", questions(30)), eval_rows=5)

@@ -41,6 +41,7 @@ def test_no_process_is_started_for_nothing():
     assert shares([5, 5], 8) == [[0], [1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 3])
 def test_results_come_in_the_order_of_the_jobs(tmp_path, monkeypatch, processes):
     monkeypatch.setattr(executors, "SMALL_BYTES", 0)
@@ -52,6 +53,7 @@ def test_results_come_in_the_order_of_the_jobs(tmp_path, monkeypatch, processes)
     assert finished == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_in_its_process_fails_the_run_with_its_own_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(executors, "SMALL_BYTES", 0)
     jobs = chunk_jobs(tmp_path, [1, 1])

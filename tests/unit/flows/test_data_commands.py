@@ -9,6 +9,8 @@ from click.testing import CliRunner
 from flows.cli import cli
 from flows.data_commands import data
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("river", "stone", "window", "garden", "letter", "engine", "music", "forest", "winter", "paper", "silver")
 
 

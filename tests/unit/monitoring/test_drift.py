@@ -15,6 +15,7 @@ def prompts(codes):
     return [INSTRUCTION + code for code in codes]
 
 
+@pytest.mark.slow
 def test_under_the_null_p_values_are_uniform_and_drift_is_as_rare_as_alpha(stdlib_functions):
     """100 splits of one kind of text: a p-value below 0.05 in about 5, below 0.5 in about 50, drift in about 1."""
     codes, p_values, drifts = sorted(stdlib_functions), [], 0

@@ -10,6 +10,8 @@ from tasks.data.augment import endpoint
 from tasks.data.augment.augmentation import Augmentation, augment, depends_on
 from tasks.data.augment.back_translation import Seq2SeqModel
 
+pytestmark = pytest.mark.slow
+
 WORDS = "[unk] [bos] [eos] [pad] Return Open the sum of two numbers file read write all and a line word . ? , close"
 
 

@@ -56,6 +56,7 @@ def test_markup_becomes_text(text, expected, cleaned_text):
     assert cleaned_text(text, HTML) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [
@@ -74,5 +75,6 @@ def test_growing_runs_of_backticks_take_linear_time(cleaned_text, assert_linear)
     assert_linear(lambda text: cleaned_text(text, HTML), staircase, 50_000)
 
 
+@pytest.mark.slow
 def test_comments_that_nothing_closes_are_looked_for_once(cleaned_text, assert_linear):
     assert_linear(lambda text: cleaned_text(text, HTML), lambda size: "<!-- x -->" + "<!--" * size, 10_000)

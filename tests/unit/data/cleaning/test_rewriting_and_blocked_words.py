@@ -152,6 +152,7 @@ def test_a_long_text_is_searched_in_pieces_with_the_same_result(whole_words, mon
         assert list(search.find(text)) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["a", "ab ", "心", "İ"])
 def test_hostile_text_costs_word_search_linear_time(piece, assert_linear):
     search = WordSearch(["a" * length for length in range(1, 6)] + ["心心心", "i"], True, ignore_case=True)

@@ -92,6 +92,7 @@ def test_a_flood_of_combining_marks_is_cut(cleaned_text):
     assert cleaned.endswith(" end") and len(cleaned) <= MAX_MARKS + 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     ["é", "\u0316\u0301", "Ã¢â‚¬â„¢", "â", "Ã", "\x1b[", "心\u0301", "©×", "Œ", "в", "𝒜\u0301"],

@@ -153,6 +153,7 @@ def test_200_000_equal_rows_are_one_cluster_in_seconds():
     assert (found.representative == np.flatnonzero(keys == 0)[0]).all()
 
 
+@pytest.mark.slow
 def test_200_000_unlike_rows_in_one_bucket_of_every_band_cost_seconds():
     """What an enemy of the hash could send: all candidates of one another, none alike."""
     rows = 200_000

@@ -12,6 +12,8 @@ import pytest
 from tasks.data.duplicates.clusters import find_clusters
 from tasks.data.duplicates.signatures import sketch
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).resolve().parents[4] / "benchmarks"
 ROWS, THRESHOLD = 4_000, 0.8
 

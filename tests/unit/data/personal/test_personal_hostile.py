@@ -7,6 +7,8 @@ import pytest
 from tasks.data.personal.pseudonyms import replaced
 from tasks.data.personal.scanner import PersonalScanner
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("email", "phone", "china_id", "bank_card", "ip_address", "mac_address", "secret", "name_with_age")
 SCANNER = PersonalScanner(KINDS, {"STAFF": "EMP-[0-9]{6}", "NESTED": "(a+)+b"})
 UNITS = (

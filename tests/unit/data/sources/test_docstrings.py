@@ -161,6 +161,7 @@ def test_a_directory_without_documented_sources_is_one_sentence(tmp_path):
         list(functions_of(tmp_path / "none", 600))
 
 
+@pytest.mark.slow
 def test_the_standard_library_gives_enough_rows_of_the_asked_size(standard_rows):
     assert len(standard_rows) >= 500
     instruction = DocstringSource().instruction + "\n\n"
@@ -171,10 +172,12 @@ def test_the_standard_library_gives_enough_rows_of_the_asked_size(standard_rows)
         assert 15 <= len(answer_of(row)) <= 160
 
 
+@pytest.mark.slow
 def test_no_answer_from_the_standard_library_can_be_read_in_its_prompt(standard_rows):
     assert [row for row in standard_rows if answer_of(row) in prompt_of(row)[0]["content"]] == []
 
 
+@pytest.mark.slow
 def test_the_standard_library_is_read_without_its_tests_and_what_was_installed(standard_rows):
     parts = {part for row in standard_rows for part in row["meta"]["file"].split("/")}
     assert "asyncio" in parts
@@ -195,5 +198,6 @@ def test_the_fingerprint_changes_with_the_content_of_a_file_and_not_with_its_pla
     assert fingerprint_at(moved) != before
 
 
+@pytest.mark.slow
 def test_the_source_is_opened_and_read_like_any_other(read, standard_rows):
     assert read(DocstringSource()).rows == standard_rows

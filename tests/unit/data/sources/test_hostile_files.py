@@ -23,6 +23,8 @@ from tasks.data.sources.byte_stream import BOMB, BROKEN
 from tasks.data.sources.csv_records import BROKEN_QUOTES, NO_HEADER, WRONG_FIELDS
 from tasks.data.sources.json_lines import NOT_JSON, TOO_LONG
 
+pytestmark = pytest.mark.slow
+
 GOOD = b'{"instruction": "x", "output": "good"}'
 MIB = 2**20
 
