@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from tasks.contracts.section import Section
+from tasks.contracts.source_config import checked_address
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -65,9 +66,9 @@ class EndpointMethod(MethodSection):
     @field_validator("url")
     @classmethod
     def _is_http(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("expected an address that begins with http:// or https://")
-        return url.rstrip("/")
+        if not url.startswith(("http://", "https://")) or "?" in url:
+            raise ValueError("expected an address that begins with http:// or https://, without a query")
+        return checked_address(url).rstrip("/")
 
     @field_validator("key_variable")
     @classmethod

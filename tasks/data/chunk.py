@@ -17,7 +17,16 @@ from tasks.data.cleaning.line import Line, build_line
 from tasks.data.duplicates.signatures import U8, Sketch, sketch_conversations, write_signatures
 from tasks.data.erasure import ERASED, marks_of
 from tasks.data.lines import LineWriter, batches_of_lines
-from tasks.data.rows import LONG_ROW, SHORT_ANSWER, Row, erased_line, rejected_line, row_line
+from tasks.data.rows import (
+    LONG_ROW,
+    PERSONAL_DATA,
+    SHORT_ANSWER,
+    Row,
+    asked_text,
+    line_without_text,
+    rejected_line,
+    row_line,
+)
 
 _BATCH_ROWS = 2_048
 _STEPS: TypeAdapter[tuple[CleaningStep, ...]] = TypeAdapter(tuple[CleaningStep, ...])
@@ -79,13 +88,13 @@ class _Chunk:
         prompts, answers = list[str](), list[str]()
         for row in self._without_erased(cleaned.kept):
             contents = [message["content"] for message in row["messages"]]
-            flaw = self._flaw_of(contents)
+            flaw = self._flaw_of([*contents[:-1], row["rejected"], contents[-1]] if "rejected" in row else contents)
             if flaw is not None:
                 self._drop(row, *flaw)
                 continue
             self._keep(row, spelled.get(id(row)) or row_line(row))
-            prompts.append("\n".join(contents[:-1]))
-            answers.append(contents[-1])
+            prompts.append(asked_text(row))
+            answers.append("\n".join([contents[-1], row["rejected"]] if "rejected" in row else contents[-1:]))
         if self._job["similarity"]:
             self._sketches.append(sketch_conversations(prompts, answers, self._job["similarity"]))
 
@@ -136,14 +145,18 @@ class _Chunk:
         conversation = folded(row["messages"])
         prompt = conversation[: conversation.rindex(MESSAGE_START) - 1]
         if "rejected" in row:
-            conversation += fold_text(row["rejected"])
+            conversation += MESSAGE_START + fold_text(row["rejected"])
         self._hashes["tie"] += hashlib.blake2b(line, digest_size=8).digest()
         self._hashes["conversation"] += hashlib.blake2b(conversation.encode(), digest_size=16).digest()
         self._hashes["prompt"] += hashlib.blake2b(prompt.encode(), digest_size=16).digest()
         self._slice_of.append(self._slices.setdefault(row["slice"], len(self._slices)))
 
     def _drop(self, row: Row, reason: str, detail: str) -> None:
-        self._reject(rejected_line(row, reason, detail), reason)
+        if self._erased and self._is_erased(row):  # a step before the one that dropped it made it the erased record
+            reason, detail = ERASED, row["id"]
+        keeps_text = reason not in (ERASED, PERSONAL_DATA)
+        line = rejected_line(row, reason, detail) if keeps_text else line_without_text(row, reason, detail)
+        self._reject(line, reason)
 
     def _reject(self, line: bytes, reason: str) -> None:
         self._dropped.write(line)
@@ -157,7 +170,7 @@ class _Chunk:
         left = []
         for row in rows:
             if self._is_erased(row):
-                self._reject(erased_line(row, ERASED), ERASED)
+                self._drop(row, ERASED, row["id"])
             else:
                 left.append(row)
         return left

@@ -103,13 +103,21 @@ class IndexedFile:
     origin: int
 
 
+def load_columns(path: Path) -> "dict[str, Any]":
+    """Return the arrays of a .npz; the file is closed again, because there are many."""
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as columns:
+        return dict(columns)
+
+
 def join_indexes(parts: list[IndexedFile]) -> Index:
     """Return the index of several files."""
     import numpy as np
 
     names = tuple(sorted({name for part in parts for name in part.slices}))
     place = {name: number for number, name in enumerate(names)}
-    loaded = [np.load(part.columns, allow_pickle=False) for part in parts]
+    loaded = [load_columns(part.columns) for part in parts]
     sizes = [len(columns["tie"]) for columns in loaded]
 
     def column(name: str) -> "Any":

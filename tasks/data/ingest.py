@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -25,6 +25,9 @@ CHUNK_BYTES = 8 << 20
 """Size of the files of a row set: what the next stage gives to one process at a time."""
 
 Progress = Callable[[int, int], None]
+
+if TYPE_CHECKING:
+    from tasks.data.sources import Shard
 
 _NAMING = ("path", "source", "url", "query")
 _SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
@@ -100,7 +103,7 @@ def ingest(data: DataSection, place: Place, sources: tuple[Source, ...], progres
             }
             for number, shard in enumerate(shards)
         ]
-        sizes = [_bytes_of(shard.start, shard.stop, shard.path) for shard in shards]
+        sizes = [_bytes_of(shard, shards) for shard in shards]
         results = run_jobs(
             "tasks.data.ingest:read_part",
             jobs,
@@ -134,7 +137,7 @@ def read_part(job: Job) -> Result:
     out = _ChunkedLines(job["out"])
     reasons: Counter[str] = Counter()
     first: list[dict[str, Any]] = []
-    with LineWriter(Path(f"{job['out']}.rejected")) as rejected, out:
+    with Path(f"{job['out']}.rejected").open("wb") as rejected, out:
         for found in read_shard(shard, _SOURCE.validate_python(job["source"])):
             if not isinstance(found, Rejection):
                 out.write(row_line(found))
@@ -216,10 +219,14 @@ def _check_share(source: Source, config_key: str, parts: list[Result], max_malfo
     check_malformed_share(named, config_key, pieces, malformed, first, max_malformed_share)
 
 
-def _bytes_of(start: int, stop: int | None, path: str) -> int:
-    if stop is not None:
-        return stop - start
-    return Path(path).stat().st_size - start if path else 0
+def _bytes_of(shard: "Shard", shards: "list[Shard]") -> int:
+    """Return about how many bytes a piece has; pieces of a Parquet file are cut by row groups and not by bytes."""
+    if not shard.path:
+        return 0
+    whole = Path(shard.path).stat().st_size
+    if shard.file_format == "parquet":
+        return whole // sum(other.path == shard.path for other in shards)
+    return (whole if shard.stop is None else shard.stop) - shard.start
 
 
 def row_files(rows: RowSet) -> list[Path]:

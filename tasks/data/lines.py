@@ -1,18 +1,21 @@
 """Files of lines that remember where each line begins, so that any of them is found without reading the file."""
 
 import os
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+_OPEN_FILES = 128
 
 
 class LineWriter:
     """Writes lines and remembers offset and length of each, in bytes; `bytes` is the size of the file so far."""
 
     def __init__(self, path: Path) -> None:
-        self.offsets: list[int] = []
-        self.lengths: list[int] = []
+        self.offsets = array("q")
+        self.lengths = array("q")
         self._file = path.open("wb")
         self.bytes = 0
 
@@ -45,9 +48,13 @@ class LineReader:
 
     def read(self, file: int, offset: int, length: int) -> bytes:
         """Return a line of the file with this place in the list."""
-        if file not in self._open:
-            self._open[file] = os.open(self._files[file], os.O_RDONLY)
-        return os.pread(self._open[file], length, offset)
+        descriptor = self._open.pop(file, None)
+        if descriptor is None:
+            if len(self._open) >= _OPEN_FILES:
+                os.close(self._open.pop(next(iter(self._open))))  # the one that was not read for the longest time
+            descriptor = os.open(self._files[file], os.O_RDONLY)
+        self._open[file] = descriptor
+        return os.pread(descriptor, length, offset)
 
     def __enter__(self) -> Self:
         """Return the reader."""

@@ -10,7 +10,7 @@ import orjson
 
 from tasks.contracts.config import DataSection
 from tasks.data.lines import LineReader, LineWriter
-from tasks.data.rows import Row, answer_of, prompt_of, row_line
+from tasks.data.rows import Row, answer_of, asked_text, row_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +79,7 @@ def _alike(rows: list[Row], evaluation: list[Row], similarity: float) -> "NDArra
         return found
     made, held_out = (
         sketch_conversations(
-            ["\n".join(message["content"] for message in prompt_of(row)) for row in part],
+            [asked_text(row) for row in part],
             [answer_of(row) for row in part],
             similarity,
         )

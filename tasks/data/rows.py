@@ -19,6 +19,7 @@ Message = dict[str, str]
 NOT_A_ROW = "not a usable conversation"
 SHORT_ANSWER = "answer too short"
 LONG_ROW = "row too long"
+PERSONAL_DATA = "personal data"
 
 
 class UnusableRow(Exception):
@@ -81,15 +82,20 @@ def rejected_line(row: Row, reason: str, detail: str) -> bytes:
     return row_line({"reason": reason, "detail": detail, "source": row["source"], "row": row})
 
 
-def erased_line(row: Row, reason: str) -> bytes:
-    """Spell the record of a row that must not be kept: its id alone."""
-    return row_line({"reason": reason, "detail": row["id"], "source": row["source"], "row": None})
+def line_without_text(row: Row, reason: str, detail: str) -> bytes:
+    """Spell the record of a row whose text must not be kept."""
+    return row_line({"reason": reason, "detail": detail, "source": row["source"], "row": None})
 
 
 def prompt_of(row: Row) -> list[Message]:
     """Return the messages before the answer."""
     prompt: list[Message] = row["messages"][:-1]
     return prompt
+
+
+def asked_text(row: Row) -> str:
+    """Return what is asked, as one text: the messages before the answer but for the system's, which many rows share."""
+    return "\n".join(message["content"] for message in prompt_of(row) if message["role"] != "system")
 
 
 def answer_of(row: Row) -> str:

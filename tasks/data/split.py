@@ -133,6 +133,8 @@ class _Divider:
         """Of rows that say the same the one with the smallest id stays."""
         import numpy as np
 
+        if not len(rows):
+            return
         first = self._first_of_equals(rows, self.index.conversation)
         again = first != rows
         self._reject(rows[again], DUPLICATE, first[again])
@@ -182,6 +184,11 @@ class _Divider:
 
         origin = self.index.origin[alive]
         frozen, own = alive[origin == FROZEN], alive[origin == EVALUATION]
+        if self.data.frozen_evaluation and not len(frozen):
+            raise DataError(
+                f"data.frozen_evaluation is {self.data.frozen_evaluation!r}, of which no row is left: all were erased; "
+                "name another data version, or none"
+            )
         if len(frozen):
             kept: NDArray[np.int64] = frozen
             return kept

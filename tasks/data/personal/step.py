@@ -9,9 +9,7 @@ from tasks.data.cleaning.step import Dropped, texts_of, with_texts
 from tasks.data.personal.pseudonyms import replaced
 from tasks.data.personal.scanner import PersonalScanner
 from tasks.data.personal.spans import Span
-from tasks.data.rows import Row
-
-DROPPED = "personal data"
+from tasks.data.rows import PERSONAL_DATA, Row
 
 
 class PersonalData:
@@ -63,7 +61,7 @@ class PersonalData:
             return with_texts(row, new.__getitem__)
         kinds = ", ".join(sorted(counts))
         if self._action == "drop":
-            return Dropped(DROPPED, kinds)
+            return Dropped(PERSONAL_DATA, kinds)
         raise DataError(
             f"row {row['id']} of source {row['source']} holds personal data ({kinds}), and the step personal has the "
             "action block: mend the source, or set its action to pseudonym or drop"

@@ -123,3 +123,26 @@ def test_a_preference_pair_is_another_record_with_another_rejected_answer(clean)
     assert result["kept"] == 2
     assert len({each["id"] for each in kept}) == 2
     assert [each["rejected"] for each in kept] == ["no", "never"]
+
+
+def test_the_rejected_answer_counts_for_length_and_tells_pairs_apart(clean):
+    messages = row("Q?", "1")["messages"]
+    one = build_row(messages, "a", "default", rejected="23")
+    other = build_row([messages[0], {**messages[1], "content": "12"}], "a", "default", rejected="3")
+    result, _, _ = clean(one, other, build_row(messages, "a", "default", rejected="x" * 99), max_row_chars=40)
+    assert (result["kept"], result["dropped"]) == (2, {"row too long": 1})
+
+
+def test_a_record_that_a_step_makes_the_erased_one_and_another_drops_is_not_kept(clean):
+    secret = row("Who is it?", "caf\u00e9 au lait")
+    steps = [{"step": "unicode"}, {"step": "blocked", "words": ["lait"]}]
+    result, _, [record] = clean(row("Who is it?", "cafÃ© au lait"), erased=marks_of(secret), steps=steps)
+    assert (result["dropped"], record["row"]) == ({"erased": 1}, None)
+
+
+def test_what_is_dropped_for_personal_data_leaves_no_text(clean):
+    steps = [{"step": "personal", "action": "drop"}]
+    _, kept, [record] = clean(row("Call 13800138000 or ada@example.org", "yes"), row("Else?", "no"), steps=steps)
+    assert len(kept) == 1
+    assert (record["reason"], record["row"]) == ("personal data", None)
+    assert "13800138000" not in str(record)

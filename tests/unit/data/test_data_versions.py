@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tasks.contracts.config import DataSection
-from tasks.contracts.errors import DataError
+from tasks.contracts.errors import ConfigError, DataError
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import Store
-from tasks.data import executors, ingest
+from tasks.data import executors, ingest, lines
 from tasks.data.build import build_dataset
 from tasks.data.erasure import erase
 from tasks.data.versions import (
@@ -192,3 +192,54 @@ def test_two_versions_are_drawn_side_by_side(build, tmp_path, ending):
 def test_no_version_at_all_says_how_to_make_one(place):
     with pytest.raises(DataError, match="there is no data version yet; make one with llm-retrain data build"):
         chosen_version(place.store, "")
+
+
+def test_a_system_message_that_all_rows_share_makes_them_no_near_duplicates(build):
+    draw = random.Random(6)
+    system = {"role": "system", "content": passage(draw, 120)}
+    rows = [
+        {"messages": [system, {"role": "user", "content": passage(draw, 8)}, {"role": "assistant", "content": answer}]}
+        for answer in ("positive", "negative") * 20
+    ]
+    dataset, version = build(("a", rows), eval_rows=5)
+    assert (dataset.train_rows, dataset.eval_rows, dataset.rejected) == (35, 5, {})
+    assert version.facts["largest_cluster"] == 1
+
+
+def test_a_template_that_makes_everything_alike_is_said(build, caplog):
+    draw = random.Random(6)
+    template = passage(draw, 150)
+    rows = [{"instruction": f"{template} {passage(draw, 3)}", "output": passage(draw, 9)} for _ in range(40)]
+    with pytest.raises(DataError, match="leaves nothing to train on"):
+        build(("a", rows), eval_rows=5)
+    assert "raise data.near_duplicates (0.8) or set it to 0" in caplog.text
+    assert build(("a", rows), eval_rows=5, near_duplicates=0)[0].train_rows == 35
+
+
+def test_a_frozen_set_of_which_every_row_was_erased_is_one_sentence(build, place):
+    _, first = build(("a", questions(20)), eval_rows=1)
+    [row] = rows_of(first, "eval")
+    erase(place.home, row, "asked")
+    with pytest.raises(DataError, match="of which no row is left: all were erased"):
+        build(("a", questions(20)), frozen_evaluation=first.digest)
+
+
+def test_two_evaluation_sets_are_refused():
+    with pytest.raises(ValueError, match="both name an evaluation set"):
+        DataSection(evaluation_sources=({"kind": "docstrings"},), frozen_evaluation="0123456789")
+
+
+def test_a_missing_file_of_words_is_one_sentence(build):
+    with pytest.raises(ConfigError, match=r"data\.cleaning names 'none\.txt', which cannot be read"):
+        build(("a", questions(5)), cleaning=({"step": "blocked", "path": "none.txt"},))
+
+
+def test_many_files_are_read_with_few_of_them_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "_OPEN_FILES", 3)
+    files = [tmp_path / str(number) for number in range(9)]
+    for number, path in enumerate(files):
+        path.write_bytes(b"%d\n" % number)
+    with lines.LineReader(files) as reader:
+        read = [reader.read(number, 0, 2) for number in [*range(9), *range(9)]]
+        assert len(reader._open) == 3
+    assert read == [b"%d\n" % number for number in [*range(9), *range(9)]]
