@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from datetime import date
 
+import regex
+
 from tasks.data.personal.signs import Hint
 from tasks.data.personal.spans import Offsets, without_overlaps
 
@@ -11,7 +13,8 @@ STANDS_ALONE = r"(?<![0-9A-Za-z_])(?<![0-9][.\-])"
 """No letter or digit before it, and no digit with a point or a hyphen: it is no part of a longer number or name."""
 ENDS_ALONE = r"(?![0-9A-Za-z_])(?![.\-][0-9])"
 
-_RUN = re.compile(r"[0-9](?:[ ().\-/+]{0,3}[0-9]){6,}+")
+# Not `re`: until Python 3.11.5 its possessive quantifiers are wrong around groups (cpython#106052).
+_RUN = regex.compile(r"[0-9](?:[ ().\-/+]{0,3}[0-9]){6,}+")
 _DATE_OR_FRACTION = re.compile(
     r"[0-9]{0,4}\.[0-9]+|(?:19|20)[0-9]{2}([\-/.])[01]?[0-9]\1[0-3]?[0-9](?: [012]?[0-9])?"
     r"|[0-3]?[0-9]([\-/.])[0-3]?[0-9]\2(?:19|20)[0-9]{2}"

@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+import regex
+
 from tasks.data.personal.signs import ASSIGNED, ISSUED, PREFIXED, WORD_FOR_PASSWORD, Locator
 from tasks.data.personal.spans import Offsets, without_overlaps
 
@@ -31,7 +33,10 @@ _ISSUED = re.compile(
 )
 _HAS_DIGIT = re.compile("[0-9]")
 
-_KEY_BEGIN = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=\s]|\\[nr])*+")
+# Not `re`: until Python 3.11.5 its possessive quantifiers are wrong around groups (cpython#106052).
+_KEY_BEGIN = regex.compile(
+    r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=\s]|\\[nr])*+"
+)
 _KEY_END = re.compile(r"-----END [A-Z0-9 ]{1,50}-----")
 _LONGEST_KEY_CHARS = 16_384
 

@@ -4,19 +4,20 @@ Only brackets and strings are followed; each record found between them is then p
 set aside alone, a record that is too long is never held whole, and deep nesting is a counter.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import orjson
+import regex
 
 from tasks.data.sources.json_lines import NOT_JSON, TOO_LONG, parse_slowly
 from tasks.data.sources.shard import EXCERPT_CHARS, MAX_RECORD_BYTES, Malformed, excerpt_of
 
 _BLOCK_BYTES = 2**18
-# Possessive quantifiers never step back, so hostile text costs one pass.
-_PLAIN = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
-_STRING_BODY = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+# Possessive quantifiers never step back, so hostile text costs one pass. Those of `re` are wrong around groups until
+# Python 3.11.5 (cpython#106052).
+_PLAIN = regex.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', regex.DOTALL)
+_STRING_BODY = regex.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', regex.DOTALL)
 _QUOTE, _OPEN_LIST, _OPEN_OBJECT = b'"'[0], b"["[0], b"{"[0]
 _OPENING = (_OPEN_LIST, _OPEN_OBJECT)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -204,4 +205,5 @@ class _Splitter:
 def _string_end(buffer: bytes, start: int) -> int:
     body = _STRING_BODY.match(buffer, start)
     assert body is not None
-    return body.end()
+    end: int = body.end()
+    return end
