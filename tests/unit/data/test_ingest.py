@@ -10,8 +10,8 @@ from tasks.contracts.config import DataSection, DocstringSource
 from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import LookupOnlyStore, NotInStore, Store, read_manifest
-from tasks.data.ingest import ingest
-from tasks.data.sources import docstrings
+from tasks.data.ingest import _bytes_of, ingest
+from tasks.data.sources import Shard, docstrings
 
 
 def looking_up(place):
@@ -151,3 +151,12 @@ def test_stored_rows_are_read_once(write_lines, data_of, place, monkeypatch):
     monkeypatch.setattr("tasks.data.ingest.run_jobs", None)
     again = replace(place, store=Store(place.store.root))
     assert ingest(data_of(source), again, (source,)) == made
+
+
+def test_pieces_of_a_parquet_file_share_its_bytes(tmp_path):
+    """They are cut by row groups; a few row groups are not a few bytes, and several processes are worth it."""
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(bytes(900))
+    pieces = [Shard(0, "rows.parquet", str(path), start, start + 1, file_format="parquet") for start in range(3)]
+    assert [_bytes_of(piece, pieces) for piece in pieces] == [300, 300, 300]
+    assert _bytes_of(Shard(0, "rows.jsonl", str(path), 100, 400), pieces) == 300

@@ -91,3 +91,10 @@ def test_paths_of_methods_count_from_their_file(tmp_path):
     (tmp_path / "mine.yaml").write_text("data:\n  augment:\n    methods: [{method: synonyms, path: words.tsv}]\n")
     [method] = load_config(file=tmp_path / "mine.yaml").data.augment.methods
     assert method.path == str(tmp_path / "words.tsv")
+
+
+@pytest.mark.parametrize("url", ["http://user:secret@127.0.0.1/v1", "http://127.0.0.1/v1?api_key=secret"])
+def test_no_secret_stands_in_an_endpoint_s_address(url):
+    """The configuration is logged to MLflow and kept in the store."""
+    with pytest.raises(ValueError, match="expected an address"):
+        DataSection(augment={"methods": [{"method": "endpoint", "url": url, "model": "m"}]})
