@@ -17,7 +17,6 @@ from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import digest_of
 from tasks.contracts.store import Entry, Store
 from tasks.contracts.twins import folded
-from tasks.data.build import find_dataset
 from tasks.data.rows import Row, answer_of, prompt_of
 
 SPLITS = ("train", "eval")
@@ -93,6 +92,19 @@ class Sighting:
 def data_versions(store: Store) -> list[Entry]:
     """Return all data versions, the newest last."""
     return sorted(store.entries("dataset"), key=lambda entry: (entry.path / "manifest.json").stat().st_mtime)
+
+
+def find_dataset(store: Store, digest: str, config_key: str) -> Entry:
+    """Return the data version whose digest begins with `digest`.
+
+    Raises:
+        DataError: there is none, or there are several.
+    """
+    found = {entry.digest: entry for entry in store.entries("dataset") if entry.digest.startswith(digest)}
+    if len(found) != 1:
+        known = f"{len(found)} data versions begin with that" if found else "no data version has that digest"
+        raise DataError(f"{config_key} is {digest!r}: {known}; expected one that llm-retrain data show lists")
+    return next(iter(found.values()))
 
 
 def chosen_version(store: Store, digest: str) -> Entry:

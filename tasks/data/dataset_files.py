@@ -1,0 +1,127 @@
+"""The files of a data set: rows to train on, rows to evaluate on, rejected rows and the contamination report."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from tasks.contracts.config import DataSection
+from tasks.data import split
+from tasks.data.index import EVALUATION, Index, load_columns
+from tasks.data.lines import LineReader, LineWriter
+from tasks.data.rows import rejected_line, row_line
+from tasks.data.split import REASONS, Division
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_SHOWN_TWINS = 50
+
+
+class DatasetFiles:
+    """Writes the files of a data set; all are in an order that content decides.
+
+    Args:
+        directory: where they are written.
+        index: the rows that passed the cleaning line.
+        division: where each of them goes.
+        data: what the reasons speak of.
+    """
+
+    def __init__(self, directory: Path, index: Index, division: Division, data: DataSection) -> None:
+        self._directory, self._index, self._division, self._data = directory, index, division, data
+
+    def write_chosen(self) -> list[str]:
+        """Write the rows for training and for evaluation and return the ids of the latter."""
+        with LineReader(self._index.files) as reader:
+            for name, rows in (("train", self._division.train), ("eval", self._division.evaluation)):
+                with (self._directory / f"{name}.jsonl").open("wb") as file:
+                    file.writelines(self._line(int(row), reader) for row in rows)
+        return [self._index.id_of(int(row)) for row in self._division.evaluation]
+
+    def write_rejected(self, stems: list[Path], malformed: Iterable[dict[str, Any]], work: Path) -> None:
+        """Write what is in neither.
+
+        Args:
+            stems: beginnings of the names of what the jobs dropped.
+            malformed: records of pieces that never became rows, without what depends on the order of a file.
+            work: a directory for what is needed meanwhile.
+        """
+        import numpy as np
+
+        with LineWriter(work / "malformed") as writer:
+            keys = [_write_malformed(record, writer) for record in malformed]
+        columns = [load_columns(stem.with_name(f"{stem.name}.dropped.npz")) for stem in stems]
+        files = [stem.with_name(f"{stem.name}.dropped") for stem in stems] + [work / "malformed"]
+        rows = np.flatnonzero(self._division.reason)
+        key = np.concatenate([*(part["key"] for part in columns), _as_keys(keys), self._index.id_key[rows]])
+        sizes = [*(len(part["offset"]) for part in columns), len(keys)]
+        file_of = np.concatenate([np.repeat(np.arange(len(files)), sizes), np.full(len(rows), -1)])
+        offset = np.concatenate([*(part["offset"] for part in columns), writer.offsets, rows]).astype(np.int64)
+        length = np.concatenate([*(part["length"] for part in columns), writer.lengths, rows]).astype(np.int64)
+        tie = np.concatenate([np.zeros(sum(sizes), np.uint64), self._index.tie[rows]])
+        with (
+            (self._directory / "rejected.jsonl").open("wb") as out,
+            LineReader(files) as dropped,
+            LineReader(self._index.files) as reader,
+        ):
+            for place in np.lexsort((tie, key[:, 1], key[:, 0])):
+                if file_of[place] < 0:
+                    out.write(self._rejected(int(offset[place]), reader))
+                else:
+                    out.write(dropped.read(int(file_of[place]), int(offset[place]), int(length[place])))
+
+    def write_contamination(self) -> dict[str, int]:
+        """Write what would have been trained on although it is evaluated, and return the counts."""
+        import numpy as np
+
+        index, division = self._index, self._division
+        kinds = {"twins": REASONS.index(split.TWIN), "near_twins": REASONS.index(split.NEAR_TWIN)}
+        found = {name: np.flatnonzero(division.reason == reason) for name, reason in kinds.items()}
+        counts = {name: len(rows) for name, rows in found.items()}
+        shown = {
+            name: [
+                {"row": index.id_of(int(row)), "evaluation_row": index.id_of(int(division.about[row]))}
+                for row in rows[np.lexsort((index.id_key[rows, 1], index.id_key[rows, 0]))][:_SHOWN_TWINS]
+            ]
+            for name, rows in found.items()
+        }
+        report = {"evaluation_rows": len(division.evaluation), "removed_from_training": counts, "examples": shown}
+        (self._directory / "contamination.json").write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+        return counts
+
+    def _line(self, row: int, reader: LineReader) -> bytes:
+        index = self._index
+        return reader.read(int(index.file[row]), int(index.offset[row]), int(index.length[row]))
+
+    def _rejected(self, row: int, reader: LineReader) -> bytes:
+        reason = REASONS[self._division.reason[row]]
+        return rejected_line(orjson.loads(self._line(row, reader)), reason, self._detail(row, reason))
+
+    def _detail(self, row: int, reason: str) -> str:
+        about = int(self._division.about[row])
+        other = self._index.id_of(about) if about >= 0 else ""
+        quota = "eval_rows" if self._index.origin[row] == EVALUATION else "train_rows"
+        return {
+            split.DUPLICATE: f"of row {other}",
+            split.NEAR_DUPLICATE: f"of row {other}, {self._division.similarity[row]:.0%} alike",
+            split.TWIN: f"the prompt is that of row {other}",
+            split.NEAR_TWIN: f"in the cluster of row {other}",
+            split.UNBALANCED: f"data.max_slice_share is {self._data.max_slice_share:g}",
+            split.NOT_SELECTED: f"data.{quota} is {getattr(self._data, quota)}",
+        }[reason]
+
+
+def _write_malformed(record: dict[str, Any], writer: LineWriter) -> bytes:
+    line = row_line(record)
+    writer.write(line)
+    return hashlib.blake2b(line, digest_size=16).digest()
+
+
+def _as_keys(keys: list[bytes]) -> "NDArray[np.uint64]":
+    import numpy as np
+
+    return np.frombuffer(b"".join(keys), np.uint64).reshape(-1, 2)
