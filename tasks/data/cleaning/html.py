@@ -57,6 +57,7 @@ class Html:
     """Takes tags away (blocks become lines), decodes entities, drops scripts, styles and comments whole."""
 
     name = "html"
+    signs = ("</?[a-zA-Z]|<!", "&[#a-zA-Z]")
 
     def __init__(self, section: HtmlStep) -> None:
         self._section = section

@@ -17,6 +17,7 @@ from tasks.contracts.cleaning_config import (
     UnicodeStep,
     WhitespaceStep,
 )
+from tasks.data.cleaning.gate import Gate
 from tasks.data.cleaning.step import REJECTED, Dropped, Step
 from tasks.data.rows import Row, answer_of, id_of
 
@@ -48,6 +49,7 @@ class Line:
 
     def __init__(self, steps: list[tuple[str, Step]]) -> None:
         self._steps = steps
+        self._gate = Gate([step for _, step in steps])
 
     @property
     def found(self) -> Counter[str]:
@@ -61,37 +63,46 @@ class Line:
         """Take a batch through every step. The rows given are left as they are."""
         dropped: list[tuple[Row, Dropped, str]] = []
         counts: dict[str, dict[str, int]] = {}
-        originals, current = list(rows), list(rows)
-        for name, step in self._steps:
-            results = step.clean(current)
-            assert len(results) == len(current), f"the step {name} answered {len(results)} of {len(current)} rows"
-            changed = 0
-            kept: list[Row] = []
-            kept_originals: list[Row] = []
-            for original, before, after in zip(originals, current, results, strict=True):
-                if after is before:
-                    kept.append(before)
-                elif isinstance(after, Dropped):
-                    dropped.append((before, after, name))
+        current: list[Row | None] = list(rows)  # None: dropped
+        changed: set[int] = set()
+        shown = self._gate.rows_for(rows)
+        for place, (name, step) in enumerate(self._steps):
+            # A row that is as it came shows what it showed; of one that a step has changed nothing is known.
+            if place in shown:
+                looked_at = [number for number in sorted(shown[place] | changed) if current[number] is not None]
+            else:
+                looked_at = [number for number, row in enumerate(current) if row is not None]
+            before = [row for number in looked_at if (row := current[number]) is not None]
+            results = step.clean(before)
+            assert len(results) == len(before), f"the step {name} answered {len(results)} of {len(before)} rows"
+            counts[name] = {"changed": 0, "dropped": 0}
+            for number, old, new in zip(looked_at, before, results, strict=True):
+                if new is old:
                     continue
+                if isinstance(new, Dropped):
+                    dropped.append((old, new, name))
+                    current[number] = None
+                    counts[name]["dropped"] += 1
                 else:
-                    kept.append(after)
-                    changed += 1
-                kept_originals.append(original)
-            counts[name] = {"changed": changed, "dropped": len(current) - len(kept)}
-            originals, current = kept_originals, kept
-        finished = self._finished(originals, current, dropped)
-        counts[CONVERSATION] = {"changed": 0, "dropped": len(current) - len(finished)}
+                    current[number] = new
+                    changed.add(number)
+                    counts[name]["changed"] += 1
+        finished = self._finished(current, changed, dropped)
+        counts[CONVERSATION] = {"changed": 0, "dropped": sum(name == CONVERSATION for _, _, name in dropped)}
         return Cleaned(finished, dropped, counts)
 
-    def _finished(self, originals: list[Row], rows: list[Row], dropped: list[tuple[Row, Dropped, str]]) -> list[Row]:
+    def _finished(
+        self, rows: list[Row | None], changed: set[int], dropped: list[tuple[Row, Dropped, str]]
+    ) -> list[Row]:
         finished = []
-        for original, row in zip(originals, rows, strict=True):
+        for number, row in enumerate(rows):
+            if row is None:
+                continue
             flaw = _flaw_of(row)
             if flaw is not None:
                 dropped.append((row, flaw, CONVERSATION))
             else:
-                finished.append(row if row is original else _with_new_id(row))
+                finished.append(_with_new_id(row) if number in changed else row)
         return finished
 
 

@@ -1,11 +1,14 @@
 """Answers that repeat themselves or say next to nothing, by the measures of Gopher (Rae et al. 2021, appendix A1.1)."""
 
+import functools
+import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from tasks.contracts.cleaning_config import RepetitionStep
 from tasks.data.cleaning.step import Dropped
-from tasks.data.rows import Row, answer_of
+from tasks.data.rows import Row
 
 REPEATED_LINES = "repeated lines"
 REPEATED_PHRASE = "repeated phrase"
@@ -27,10 +30,14 @@ _DISTINCT_CHARS = 100
 _PREFIX_CHARS = 16
 """Many distinct characters among so few at the beginning make counting the others needless."""
 
-_ROW_BITS = 6
-"""Of so many answers (2^6) the arrays stay in the processor's cache."""
-
-_HASH_BITS = 32 - _ROW_BITS
+_WORDS = 4
+_ROW_BITS = 7
+_LENGTH_BITS = 8
+_LONG = (1 << _LENGTH_BITS) - 1
+_BLOCK_CHARS = 60_000
+_POWERS = _BLOCK_CHARS + _JUDGED_CHARS + (1 << _ROW_BITS)
+_BASE, _MIXER = 0x9E3779B97F4A7C15, 0xFF51AFD7ED558CCD
+_SPACES = re.compile("  +")
 
 
 class Repetition:
@@ -46,26 +53,26 @@ class Repetition:
 
     def clean(self, rows: list[Row]) -> list[Row | Dropped]:
         """Return every row, or why it is dropped."""
-        result: list[Row | Dropped] = list(rows)
-        unclear: list[_Answer] = []
+        section, result = self._section, list[Row | Dropped](rows)
+        numbers, texts = list[int](), list[str]()
         for number, row in enumerate(rows):
-            text = answer_of(row)
-            if len(text) < self._section.min_chars:
+            text = row["messages"][-1]["content"]
+            if len(text) < section.min_chars:
                 continue
             text = text[:_JUDGED_CHARS]
-            flaw = self._few_characters(text) or self._repeated_lines(text)
+            flaw = self._few_characters(text) or (self._repeated_lines(text) if "\n" in text else None)
             if flaw is None:
-                unclear.append(_Answer(number, text, max_share=self._section.max_ngram_share))
+                numbers.append(number)
+                texts.append(text)
             else:
                 result[number] = flaw
-        for start in range(0, len(unclear), 1 << _ROW_BITS):
-            some = unclear[start : start + (1 << _ROW_BITS)]
-            for candidate in _with_a_frequent_phrase(some):
-                answer = some[candidate]
-                covered = answer.covered_by_most_frequent_phrase()
-                if covered > self._section.max_ngram_share * len(answer.text):
-                    detail = f"{min(covered, len(answer.text))} of {len(answer.text)} characters (max_ngram_share)"
-                    result[answer.number] = Dropped(REPEATED_PHRASE, detail)
+        for start, stop in _blocks(texts):
+            for candidate in _with_a_frequent_phrase(texts[start:stop], section.max_ngram_share):
+                text = texts[start + candidate]
+                covered = _covered_by_most_frequent_phrase(text)
+                if covered > section.max_ngram_share * len(text):
+                    detail = f"{min(covered, len(text))} of {len(text)} characters (max_ngram_share)"
+                    result[numbers[start + candidate]] = Dropped(REPEATED_PHRASE, detail)
         return result
 
     def _few_characters(self, text: str) -> Dropped | None:
@@ -87,60 +94,95 @@ class Repetition:
         return Dropped(REPEATED_LINES, f"{repeated} of {len(text)} characters (max_line_share)")
 
 
-class _Answer:
-    """An answer whose most frequent phrase is looked for.
-
-    Attributes:
-        number: of its row.
-        text: as it is.
-        plain: with one space between words, so that a phrase is the same across lines.
-        too_often: a phrase that stands fewer times cannot cover more than the share.
-    """
-
-    __slots__ = ("_divided", "number", "plain", "text", "too_often")
-
-    def __init__(self, number: int, text: str, max_share: float) -> None:
-        self.number, self.text = number, text
-        plain = text.replace("\n", " ").replace("\t", " ")
-        self.plain = " ".join(plain.split()) if "  " in plain else plain
-        self._divided = self.plain.count(" ") * _UNDIVIDED_WORD_CHARS >= len(text)
-        self.too_often = _REPEATS if self._divided else max(_REPEATS, int(max_share * len(text) / _CHARACTERS) + 1)
-
-    def covered_by_most_frequent_phrase(self) -> int:
-        """Return how many characters it covers, 0 if no phrase is repeated."""
-        if not self._divided:
-            text = self.plain
-            characters = Counter(text[start : start + _CHARACTERS] for start in range(len(text) - _CHARACTERS + 1))
-            most = max(characters.values(), default=0)
-            return most * _CHARACTERS if most >= _REPEATS else 0
-        words = self.plain.split(" ")
-        phrases = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
-        repeated = ((" ".join(phrase), count) for phrase, count in phrases.items() if count >= _REPEATS)
-        return max((count * len(phrase) for phrase, count in repeated if len(phrase) >= _CHARACTERS), default=0)
+def _plain(text: str) -> str:
+    """Return a text with one space between words, so that a phrase is the same across lines."""
+    plain = text.replace("\n", " ").replace("\t", " ")
+    return _SPACES.sub(" ", plain) if "  " in plain else plain
 
 
-def _with_a_frequent_phrase(answers: list[_Answer]) -> list[int]:
-    """Return the places of answers in which some 8 characters may stand as often as a phrase has to.
+def _covered_by_most_frequent_phrase(text: str) -> int:
+    """Return how many characters of a text it covers, 0 if no phrase is repeated."""
+    plain = _plain(text)
+    if plain.count(" ") * _UNDIVIDED_WORD_CHARS < len(text):
+        characters = Counter(plain[start : start + _CHARACTERS] for start in range(len(plain) - _CHARACTERS + 1))
+        most = max(characters.values(), default=0)
+        return most * _CHARACTERS if most >= _REPEATS else 0
+    words = plain.split(" ")
+    phrases = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
+    repeated = ((" ".join(phrase), count) for phrase, count in phrases.items() if count >= _REPEATS)
+    return max((count * len(phrase) for phrase, count in repeated if len(phrase) >= _CHARACTERS), default=0)
 
-    All of all answers are hashed at once and sorted with their answer's place in the upper bits, which takes a tenth
-    of the time of counting them. Equal hashes of different ones make candidates that the exact count clears.
+
+def _blocks(texts: list[str]) -> Iterator[tuple[int, int]]:
+    """Yield where blocks of texts begin and end whose arrays stay in the processor's cache."""
+    start = chars = 0
+    for number, text in enumerate(texts, 1):
+        chars += len(text)
+        if number - start == 1 << _ROW_BITS or chars >= _BLOCK_CHARS or number == len(texts):
+            yield start, number
+            start, chars = number, 0
+
+
+def _with_a_frequent_phrase(texts: list[str], max_share: float) -> list[int]:
+    """Return the places of texts in which some phrase is so frequent that it may cover more than a share.
+
+    The phrases of all texts are hashed at once and sorted as numbers of 64 bits: the text's place, the phrase's length
+    and a hash (Rabin and Karp 1987, modulo 2^64). That takes a tenth of the time of counting them. Equal hashes of
+    different phrases make candidates that the exact count clears.
 
     Args:
-        answers: at most 2^6.
+        texts: at most 2^6 that have at most `_POWERS` characters together, none of which holds NUL.
+        max_share: in characters of the text.
     """
     import numpy as np
 
-    sizes = np.array([len(answer.plain) for answer in answers], dtype=np.int64)
-    too_often = np.array([answer.too_often for answer in answers], dtype=np.int64)
-    codes = np.frombuffer("".join([answer.plain for answer in answers]).encode("utf-32-le"), dtype=np.uint32)
-    hashes: Any = codes * np.uint32(0x9E3779B1)
-    for shift, factor in ((1, 0x85EBCA77), (2, 0xC2B2AE3D), (4, 0x27D4EB2F)):  # of 2, 4 and 8 characters
-        hashes = hashes[:-shift] * np.uint32(factor) + (hashes[shift:] ^ (hashes[shift:] >> np.uint32(15)))
-    places = np.repeat(np.arange(len(answers), dtype=np.uint32) << np.uint32(_HASH_BITS), sizes)
-    keys = places[: len(hashes)] | (hashes >> np.uint32(_ROW_BITS))
+    joined = "\0".join([*texts, ""]).replace("\n", " ").replace("\t", " ")
+    codes = np.frombuffer(joined.encode("utf-32-le"), dtype=np.uint32)
+    is_space = codes == ord(" ")
+    again = is_space[1:] & is_space[:-1]
+    if again.any():
+        left = np.append(~again, True)
+        codes, is_space = codes[left], is_space[left]
+    first = np.append(0, np.flatnonzero(codes == 0) + 1)  # of each text, and behind the last
+    sizes, chars = np.diff(first), np.array(list(map(len, texts)))
+    divided = np.add.reduceat(is_space, first[:-1], dtype=np.int64) * _UNDIVIDED_WORD_CHARS >= chars
+    place = np.repeat(np.arange(len(texts)), sizes)
+    begins = np.repeat(~divided, sizes)
+    begins[1:] |= is_space[:-1]
+    begins[first[:-1]] = True
+    [begin] = np.nonzero(begins)
+    begin = begin[begin < len(codes) - _CHARACTERS]
+    of = place[begin]
+    ends = np.append(begin[_WORDS:] - 1, np.full(min(_WORDS, len(begin)), len(codes) - 1))
+    end = np.where(divided[of], ends, begin + _CHARACTERS)
+    whole = (end - begin >= _CHARACTERS) & (end < first[of + 1])
+    begin, end, of = begin[whole], end[whole], of[whole]
+    powers, inverses = _powers()
+    sums = np.zeros(len(codes) + 1, np.uint64)
+    np.multiply(codes, powers[: len(codes)], out=sums[1:])
+    np.cumsum(sums[1:], out=sums[1:])
+    hashes: Any = (sums[end] - sums[begin]) * inverses[begin]
+    hashes = (hashes ^ (hashes >> np.uint64(32))) * np.uint64(_MIXER) >> np.uint64(_ROW_BITS + _LENGTH_BITS)
+    lengths = np.minimum(end - begin, _LONG).astype(np.uint64)
+    keys = (
+        of.astype(np.uint64) << np.uint64(64 - _ROW_BITS) | lengths << np.uint64(64 - _ROW_BITS - _LENGTH_BITS) | hashes
+    )
     keys.sort()
-    [repeated] = np.nonzero(keys[_REPEATS - 1 :] == keys[: 1 - _REPEATS])
-    last = repeated + too_often[keys[repeated] >> np.uint32(_HASH_BITS)] - 1
-    repeated, last = repeated[last < len(keys)], last[last < len(keys)]
-    frequent = keys[repeated][keys[last] == keys[repeated]]
-    return [int(place) for place in np.unique(frequent >> np.uint32(_HASH_BITS))]
+    again = keys[_REPEATS - 1 :][keys[_REPEATS - 1 :] == keys[: 1 - _REPEATS]]
+    if not len(again):
+        return []
+    repeated, times = np.unique(again, return_counts=True)
+    rows = (repeated >> np.uint64(64 - _ROW_BITS)).astype(np.int64)
+    lengths = repeated >> np.uint64(64 - _ROW_BITS - _LENGTH_BITS) & np.uint64(_LONG)
+    frequent = (times + _REPEATS - 1) * lengths > max_share * chars[rows]
+    return [int(row) for row in np.unique(rows[frequent | (lengths == _LONG)])]
+
+
+@functools.cache
+def _powers() -> Any:
+    """Return the powers of an odd number and of its inverse, modulo 2^64."""
+    import numpy as np
+
+    factors = np.ones((2, _POWERS + 1), np.uint64)
+    factors[0, 1:], factors[1, 1:] = _BASE, pow(_BASE, -1, 1 << 64)
+    return np.cumprod(factors, axis=1)

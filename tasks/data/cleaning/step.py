@@ -33,6 +33,9 @@ class Step(Protocol):
     name: str
     """What its counts stand under."""
 
+    # A step may also have `signs`, RE2 expressions: a row in whose texts none of them matches leaves it as it came. The
+    # texts stand one after the other with gate.TEXT_END after each.
+
     def clean(self, rows: list[Row]) -> list[Row | Dropped]:
         """Return what becomes of each row, in the same order.
 

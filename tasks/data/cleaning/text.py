@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from tasks.contracts.cleaning_config import UnicodeStep, WhitespaceStep
+from tasks.data.cleaning.gate import TEXT_END, ranges_of
 from tasks.data.cleaning.step import Dropped, with_texts
 from tasks.data.rows import Row
 
@@ -37,10 +38,20 @@ _REMOVED = "\ufeff\ufff9-\ufffc\u206a-\u206f"
 _TERMINAL = re.compile(r"\x1b\[[0-9;]*[a-zA-Z]")
 _UNWANTED = re.compile(f"[{_CONTROL}{_REMOVED}]+")
 _UNWANTED_ASCII = re.compile(f"[{_CONTROL}]")
+
+# Ordinary letters and signs, each of them composed and none that composes with another: ASCII, Latin, Cyrillic, general
+# punctuation, kana and the CJK signs, ideographs and syllables.
+_PLAIN = (
+    (0x01, 0x7F), (0xA0, 0x2FF), (0x400, 0x482), (0x48A, 0x52F), (0x2010, 0x2027), (0x2030, 0x205E), (0x20A0, 0x20BF),
+    (0x2190, 0x21CC), (0x2200, 0x2203), (0x2460, 0x27FF), (0x3000, 0x3029), (0x3041, 0x3096), (0x309D, 0x30FF),
+    (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xAC00, 0xD7A3), (0xFF01, 0xFFDC), (0x1F300, 0x1FAFF),
+)  # fmt: skip
 _LIGATURES = dict(zip(range(0xFB00, 0xFB07), ("ff", "fi", "fl", "ffi", "ffl", "ſt", "st"), strict=True))
 _WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F) if chr(code - 0xFEE0).isalnum()}
 _WIDE_LETTER = re.compile("[０-９Ａ-Ｚａ-ｚ]")
 _BLANKS = re.compile(r"[ \t]+")
+_SPACES = "\x0b\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""White space beside what RE2 calls so."""
 
 
 class Unicode:
@@ -55,6 +66,9 @@ class Unicode:
     def __init__(self, section: UnicodeStep) -> None:
         self._repair = section.repair
         self._width = section.width
+        self.signs = [_unusual(section.repair)]
+        if section.width:
+            self.signs.append(_WIDE_LETTER.pattern)
 
     def clean(self, rows: list[Row]) -> list[Row | Dropped]:
         """Return every row with its texts repaired; none is dropped."""
@@ -75,8 +89,17 @@ class Unicode:
 
 
 @functools.cache
+def _unusual(repair: bool) -> str:
+    """Return an expression of the characters one of which every text has that the step changes, width apart."""
+    plain = {chr(code) for first, last in _PLAIN for code in range(first, last + 1)} | {TEXT_END}
+    if repair:
+        plain -= {character for character in plain if _suspicious().match(character) and character != TEXT_END}
+    return f"[^{ranges_of(plain)}]"
+
+
+@functools.cache
 def _suspicious() -> re.Pattern[str]:
-    """Return a pattern of the characters one of which every text that is changed here has.
+    """Return a pattern of the characters one of which every text that is repaired here has.
 
     Without it, ftfy's own check (thirty alternatives tried at each character) would cost every Chinese text far more.
     """
@@ -139,6 +162,9 @@ class Whitespace:
         # Possessive, so that a long run of blanks is read once.
         self._gap = re.compile(rf"\n(?:[ \t]*+\n){{{self._max_line_ends},}}")
         self._line_ends = "\n" * self._max_line_ends
+        self.signs = [r"\r", rf"[\s{_SPACES}]{TEXT_END}", rf"\n(?:[ \t]*\n){{{self._max_line_ends}}}"]
+        if section.collapse_spaces:
+            self.signs.append(r"  |\t")
 
     def clean(self, rows: list[Row]) -> list[Row | Dropped]:
         """Return every row with plain white space; none is dropped."""

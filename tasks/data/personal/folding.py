@@ -2,6 +2,8 @@
 
 import unicodedata
 
+from tasks.data.cleaning.gate import ranges_of
+
 _FIRST_UNUSED_PLANE = 0x20000
 _MATHEMATICAL = range(0x1D400, 0x1D800)
 _FULL_WIDTH = range(0xFF01, 0xFF5F)
@@ -46,7 +48,7 @@ def disguises() -> str:
         for code, plain in _LOOK_ALIKES.items()
         if plain.isalnum() or (plain in "@.+_" and code in _FULL_WIDTH)
     }
-    return f"[{_ranges(anywhere | set(INVISIBLE))}]|[0-9][{_ranges(beside_digits)}]"
+    return f"[{ranges_of(anywhere | set(INVISIBLE))}]|[0-9][{ranges_of(beside_digits)}]"
 
 
 def folded(text: str) -> tuple[str, list[int] | None]:
@@ -63,15 +65,3 @@ def folded(text: str) -> tuple[str, list[int] | None]:
     offsets = [offset for offset, character in enumerate(plain) if ord(character) not in _GONE]
     offsets.append(len(plain))
     return shown, offsets
-
-
-def _ranges(characters: set[str]) -> str:
-    """Spell characters as the inside of an RE2 character class."""
-    parts: list[str] = []
-    codes = sorted(map(ord, characters))
-    first = 0
-    for index, code in enumerate(codes):
-        if index + 1 == len(codes) or codes[index + 1] != code + 1:
-            parts.append(f"\\x{{{codes[first]:x}}}-\\x{{{code:x}}}")
-            first = index + 1
-    return "".join(parts)

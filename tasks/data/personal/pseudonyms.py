@@ -2,12 +2,12 @@
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import ahocorasick_rs
 
 from tasks.data.personal.folding import folded
-from tasks.data.personal.spans import Span, merged
+from tasks.data.personal.spans import Offsets, Span, merged
 
 _LABELS = {"name_with_age": "NAME"}
 _LOOKS_LIKE_ONE = re.compile(r"<([A-Z_]+)_([0-9]{1,9})>")
@@ -58,12 +58,12 @@ def replaced(texts: list[str], spans: list[Sequence[Span]]) -> dict[str, str]:
             value = text[span.start : span.end]
             if value not in names:
                 names[value] = pseudonyms.name_of(span.kind, value)
-    automaton = ahocorasick_rs.AhoCorasick(list(names), matchkind=ahocorasick_rs.MatchKind.LeftmostLongest)
+    find = _finder(list(names))
     result: dict[str, str] = {}
     for text, found in zip(texts, spans, strict=True):
         again = (
             (start, end)
-            for _, start, end in automaton.find_matches_as_indexes(text)
+            for start, end in find(text)
             if not (_goes_on(text[start], text[start - 1 : start]) or _goes_on(text[end - 1], text[end : end + 1]))
         )
         pieces: list[str] = []
@@ -73,6 +73,28 @@ def replaced(texts: list[str], spans: list[Sequence[Span]]) -> dict[str, str]:
             position = span.end
         result[text] = "".join(pieces) + text[position:]
     return result
+
+
+def _finder(values: list[str]) -> Callable[[str], Iterator[Offsets]]:
+    """Return what finds values in a text: the leftmost, and of those that begin there the longest."""
+    if len(values) == 1:
+        [value] = values
+        return lambda text: _places(text, value)
+    # Of the library's automata the one that is built soonest; it reads few texts.
+    automaton = ahocorasick_rs.AhoCorasick(
+        values,
+        matchkind=ahocorasick_rs.MatchKind.LeftmostLongest,
+        implementation=ahocorasick_rs.Implementation.NoncontiguousNFA,
+    )
+    return lambda text: ((start, end) for _, start, end in automaton.find_matches_as_indexes(text))
+
+
+def _places(text: str, value: str) -> Iterator[Offsets]:
+    start = text.find(value)
+    while start >= 0:
+        end = start + len(value)
+        yield start, end
+        start = text.find(value, end)
 
 
 def _goes_on(edge: str, neighbour: str) -> bool:

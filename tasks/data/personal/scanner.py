@@ -8,7 +8,7 @@ import re2
 from tasks.contracts.errors import DataError
 from tasks.data.personal import signs
 from tasks.data.personal.entities import EntityFinder
-from tasks.data.personal.folding import folded
+from tasks.data.personal.folding import disguises, folded
 from tasks.data.personal.gate import DISGUISED, Gate
 from tasks.data.personal.names import find_chinese_names, find_english_names
 from tasks.data.personal.network import find_emails, find_ipv4_addresses, find_ipv6_addresses, find_mac_addresses
@@ -53,6 +53,9 @@ _PATTERN_MEMORY_BYTES = 8 << 20
 class PersonalScanner:
     """Finds the kinds of personal data it was built for."""
 
+    signs: list[str] | None
+    """RE2 expressions one of which matches in every text that holds something; None: there are no such."""
+
     def __init__(
         self, kinds: Iterable[str], patterns: Mapping[str, str], entity_models: Mapping[str, str] | None = None
     ) -> None:
@@ -74,6 +77,7 @@ class PersonalScanner:
         self._gate = Gate(distinct)
         self._patterns = [(name, _compiled(name, pattern)) for name, pattern in patterns.items()]
         self._always = bool(patterns) or ENTITIES in wanted
+        self.signs = None if self._always else [*distinct, disguises()]
         self._entities = EntityFinder(entity_models or {}) if ENTITIES in wanted else None
 
     def find(self, texts: list[str]) -> list[Sequence[Span]]:

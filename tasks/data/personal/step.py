@@ -31,6 +31,7 @@ class PersonalData:
         """
         self._action = section.action
         self._scanner = PersonalScanner(section.kinds, section.patterns, dict(section.entity_models.items()))
+        self.signs = self._scanner.signs
         self.found: Counter[str] = Counter()
 
     def clean(self, rows: list[Row]) -> list[Row | Dropped]:

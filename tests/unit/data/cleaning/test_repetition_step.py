@@ -3,7 +3,7 @@ import random
 import pytest
 
 from tasks.contracts.cleaning_config import RepetitionStep
-from tasks.data.cleaning.repetition import Repetition, _Answer, _with_a_frequent_phrase
+from tasks.data.cleaning.repetition import Repetition, _covered_by_most_frequent_phrase, _with_a_frequent_phrase
 from tasks.data.cleaning.step import Dropped
 
 STEP = Repetition(RepetitionStep())
@@ -62,10 +62,9 @@ def test_the_quick_look_misses_no_frequent_phrase():
     ]
     texts += [" ".join(choose.choices(["this", "that", "some", "more"], k=choose.randint(8, 60))) for _ in range(12)]
     for share in (0.05, 0.2, 0.9):
-        answers = [_Answer(number, text, share) for number, text in enumerate(texts)]
-        batches = [answers[start : start + 64] for start in range(0, len(answers), 64)]
-        found = {batch[place].number for batch in batches for place in _with_a_frequent_phrase(batch)}
-        frequent = {a.number for a in answers if a.covered_by_most_frequent_phrase() > share * len(a.text)}
+        blocks = [(start, texts[start : start + 64]) for start in range(0, len(texts), 64)]
+        found = {start + place for start, block in blocks for place in _with_a_frequent_phrase(block, share)}
+        frequent = {n for n, text in enumerate(texts) if _covered_by_most_frequent_phrase(text) > share * len(text)}
         assert frequent <= found and len(found) < len(texts)
         assert share == 0.9 or frequent
 
