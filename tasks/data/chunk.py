@@ -68,8 +68,10 @@ class _Chunk:
         self._dropped_keys: list[bytes] = []
         self._reasons: Counter[str] = Counter()
         self._steps: dict[str, Counter[str]] = {}
-        self._ids = bytearray()
-        self._hashes = {"tie": bytearray(), "conversation": bytearray(), "prompt": bytearray()}
+        self._ids: list[str] = []
+        self._ties: list[bytes] = []
+        self._conversations: list[bytes] = []
+        self._prompts: list[bytes] = []
         self._slices: dict[str, int] = {}
         self._slice_of: list[int] = []
         self._rows = 0
@@ -103,13 +105,12 @@ class _Chunk:
         import numpy as np
 
         rows = len(self._slice_of)
-        wide = {name: np.frombuffer(self._hashes[name], np.uint64) for name in self._hashes}
         np.savez(
             f"{self._out}.rows.npz",
-            id=np.frombuffer(self._ids, np.uint8).reshape(rows, 32),
-            tie=wide["tie"],
-            conversation=wide["conversation"].reshape(rows, 2),
-            prompt=wide["prompt"].reshape(rows, 2),
+            id=np.frombuffer(bytes.fromhex("".join(self._ids)), np.uint8).reshape(rows, 32),
+            tie=np.frombuffer(b"".join(self._ties), np.uint64),
+            conversation=np.frombuffer(b"".join(self._conversations), np.uint64).reshape(rows, 2),
+            prompt=np.frombuffer(b"".join(self._prompts), np.uint64).reshape(rows, 2),
             slice=np.array(self._slice_of, np.int32),
             offset=np.array(self._kept.offsets, np.int64),
             length=np.array(self._kept.lengths, np.int32),
@@ -141,14 +142,16 @@ class _Chunk:
 
     def _keep(self, row: Row, line: bytes) -> None:
         self._kept.write(line)
-        self._ids += bytes.fromhex(row["id"])
+        self._ids.append(row["id"])
+        self._ties.append(hashlib.blake2b(line, digest_size=8).digest())
         conversation = folded(row["messages"])
         prompt = conversation[: conversation.rindex(MESSAGE_START) - 1]
+        hashed = hashlib.blake2b(prompt.encode(), digest_size=16)
+        self._prompts.append(hashed.digest())
+        hashed.update(conversation[len(prompt) :].encode())
         if "rejected" in row:
-            conversation += MESSAGE_START + fold_text(row["rejected"])
-        self._hashes["tie"] += hashlib.blake2b(line, digest_size=8).digest()
-        self._hashes["conversation"] += hashlib.blake2b(conversation.encode(), digest_size=16).digest()
-        self._hashes["prompt"] += hashlib.blake2b(prompt.encode(), digest_size=16).digest()
+            hashed.update((MESSAGE_START + fold_text(row["rejected"])).encode())
+        self._conversations.append(hashed.digest())
         self._slice_of.append(self._slices.setdefault(row["slice"], len(self._slices)))
 
     def _drop(self, row: Row, reason: str, detail: str) -> None:

@@ -11,7 +11,7 @@ from tasks.contracts.config import DataSection
 from tasks.data import split
 from tasks.data.index import EVALUATION, Index, load_columns
 from tasks.data.lines import LineReader, LineWriter
-from tasks.data.rows import rejected_line, row_line
+from tasks.data.rows import rejected_line_of, row_line
 from tasks.data.split import REASONS, Division
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class DatasetFiles:
         with LineReader(self._index.files) as reader:
             for name, rows in (("train", self._division.train), ("eval", self._division.evaluation)):
                 with (self._directory / f"{name}.jsonl").open("wb") as file:
-                    file.writelines(self._line(int(row), reader) for row in rows)
+                    file.writelines(reader.lines(*self._places(rows)))
         return [self._index.id_of(int(row)) for row in self._division.evaluation]
 
     def write_rejected(self, stems: list[Path], malformed: Iterable[dict[str, Any]], work: Path) -> None:
@@ -54,25 +54,22 @@ class DatasetFiles:
 
         with LineWriter(work / "malformed") as writer:
             keys = [_write_malformed(record, writer) for record in malformed]
+        index = self._index
         columns = [load_columns(stem.with_name(f"{stem.name}.dropped.npz")) for stem in stems]
-        files = [stem.with_name(f"{stem.name}.dropped") for stem in stems] + [work / "malformed"]
+        files = [*index.files, *(stem.with_name(f"{stem.name}.dropped") for stem in stems), work / "malformed"]
         rows = np.flatnonzero(self._division.reason)
         key = np.concatenate([*(part["key"] for part in columns), _as_keys(keys), self._index.id_key[rows]])
         sizes = [*(len(part["offset"]) for part in columns), len(keys)]
-        file_of = np.concatenate([np.repeat(np.arange(len(files)), sizes), np.full(len(rows), -1)])
-        offset = np.concatenate([*(part["offset"] for part in columns), writer.offsets, rows]).astype(np.int64)
-        length = np.concatenate([*(part["length"] for part in columns), writer.lengths, rows]).astype(np.int64)
-        tie = np.concatenate([np.zeros(sum(sizes), np.uint64), self._index.tie[rows]])
-        with (
-            (self._directory / "rejected.jsonl").open("wb") as out,
-            LineReader(files) as dropped,
-            LineReader(self._index.files) as reader,
-        ):
-            for place in np.lexsort((tie, key[:, 1], key[:, 0])):
-                if file_of[place] < 0:
-                    out.write(self._rejected(int(offset[place]), reader))
-                else:
-                    out.write(dropped.read(int(file_of[place]), int(offset[place]), int(length[place])))
+        tie = np.concatenate([np.zeros(sum(sizes), np.uint64), index.tie[rows]])
+        order = np.lexsort((tie, key[:, 1], key[:, 0]))
+        file = np.repeat(np.arange(len(index.files), len(files)), sizes)
+        offset = np.concatenate([*(part["offset"] for part in columns), writer.offsets]).astype(np.int64)
+        length = np.concatenate([*(part["length"] for part in columns), writer.lengths]).astype(np.int64)
+        places = (np.append(*both)[order] for both in zip((file, offset, length), self._places(rows), strict=True))
+        row_of = np.append(np.full(sum(sizes), -1), rows)[order]
+        with (self._directory / "rejected.jsonl").open("wb") as out, LineReader(files) as reader:
+            for row, line in zip(row_of.tolist(), reader.lines(*places), strict=True):
+                out.write(line if row < 0 else self._rejected(row, line))
 
     def write_contamination(self) -> dict[str, int]:
         """Write what would have been trained on although it is evaluated, and return the counts."""
@@ -93,26 +90,31 @@ class DatasetFiles:
         (self._directory / "contamination.json").write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
         return counts
 
-    def _line(self, row: int, reader: LineReader) -> bytes:
+    def _places(self, rows: "NDArray[np.integer]") -> "tuple[NDArray[Any], NDArray[Any], NDArray[Any]]":
         index = self._index
-        return reader.read(int(index.file[row]), int(index.offset[row]), int(index.length[row]))
+        return index.file[rows], index.offset[rows], index.length[rows]
 
-    def _rejected(self, row: int, reader: LineReader) -> bytes:
+    def _rejected(self, row: int, line: bytes) -> bytes:
         reason = REASONS[self._division.reason[row]]
-        return rejected_line(orjson.loads(self._line(row, reader)), reason, self._detail(row, reason))
+        return rejected_line_of(line, reason, self._detail(row, reason))
 
     def _detail(self, row: int, reason: str) -> str:
         about = int(self._division.about[row])
         other = self._index.id_of(about) if about >= 0 else ""
+        match reason:
+            case split.DUPLICATE:
+                return f"of row {other}"
+            case split.NEAR_DUPLICATE:
+                return f"of row {other}, {self._division.similarity[row]:.0%} alike"
+            case split.TWIN:
+                return f"the prompt is that of row {other}"
+            case split.NEAR_TWIN:
+                return f"in the cluster of row {other}"
+            case split.UNBALANCED:
+                return f"data.max_slice_share is {self._data.max_slice_share:g}"
+        assert reason == split.NOT_SELECTED, reason
         quota = "eval_rows" if self._index.origin[row] == EVALUATION else "train_rows"
-        return {
-            split.DUPLICATE: f"of row {other}",
-            split.NEAR_DUPLICATE: f"of row {other}, {self._division.similarity[row]:.0%} alike",
-            split.TWIN: f"the prompt is that of row {other}",
-            split.NEAR_TWIN: f"in the cluster of row {other}",
-            split.UNBALANCED: f"data.max_slice_share is {self._data.max_slice_share:g}",
-            split.NOT_SELECTED: f"data.{quota} is {getattr(self._data, quota)}",
-        }[reason]
+        return f"data.{quota} is {getattr(self._data, quota)}"
 
 
 def _write_malformed(record: dict[str, Any], writer: LineWriter) -> bytes:

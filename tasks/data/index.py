@@ -58,11 +58,16 @@ class Index:
         """(rows, 2) the first 128 bits of the ids, which sort as the ids do."""
         return self.id[:, :16].copy().view(">u8").astype("u8")
 
+    @cached_property
     def rank(self) -> "NDArray[np.int64]":
-        """Return (rows,) the place of each row in the order of ids, which does not depend on how they were read."""
+        """(rows,) the place of each row in the order of ids, which does not depend on how they were read."""
         import numpy as np
 
-        order = np.lexsort((self.origin, self.tie, self.id_key[:, 1], self.id_key[:, 0]))
+        order = np.argsort(self.id_key[:, 0], kind="stable")
+        first = self.id_key[order, 0]
+        tied = np.flatnonzero(np.append(False, first[1:] == first[:-1]) | np.append(first[1:] == first[:-1], False))
+        some = order[tied]
+        order[tied] = some[np.lexsort((self.origin[some], self.tie[some], self.id_key[some, 1], self.id_key[some, 0]))]
         rank = np.empty(len(self), np.int64)
         rank[order] = np.arange(len(self))
         return rank

@@ -5,9 +5,14 @@ from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-_OPEN_FILES = 128
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_OPEN_FILES = 256
+_BATCH_LINES = 8_192
 
 
 class LineWriter:
@@ -48,13 +53,20 @@ class LineReader:
 
     def read(self, file: int, offset: int, length: int) -> bytes:
         """Return a line of the file with this place in the list."""
-        descriptor = self._open.pop(file, None)
+        descriptor = self._open.get(file)
         if descriptor is None:
             if len(self._open) >= _OPEN_FILES:
-                os.close(self._open.pop(next(iter(self._open))))  # the one that was not read for the longest time
-            descriptor = os.open(self._files[file], os.O_RDONLY)
-        self._open[file] = descriptor
+                os.close(self._open.pop(next(iter(self._open))))  # the one that is open for the longest time
+            descriptor = self._open[file] = os.open(self._files[file], os.O_RDONLY)
         return os.pread(descriptor, length, offset)
+
+    def lines(
+        self, file: "NDArray[np.integer]", offset: "NDArray[np.integer]", length: "NDArray[np.integer]"
+    ) -> Iterator[bytes]:
+        """Yield the lines that begin at these places, in this order; all arrays are (lines,)."""
+        for start in range(0, len(file), _BATCH_LINES):
+            here = slice(start, start + _BATCH_LINES)
+            yield from map(self.read, file[here].tolist(), offset[here].tolist(), length[here].tolist())
 
     def __enter__(self) -> Self:
         """Return the reader."""

@@ -31,7 +31,7 @@ class NearRows:
 
         self.index, self.similarity = index, similarity
         self._stems = list(stems)
-        self._rank = index.rank()
+        self._rank = index.rank
         self._compared = np.zeros(len(index), bool), np.arange(len(index))  # by conversation: which rows; clusters
 
     def clusters(self, among: "NDArray[np.bool_]") -> "list[NDArray[np.int64]]":

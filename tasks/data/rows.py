@@ -82,6 +82,14 @@ def rejected_line(row: Row, reason: str, detail: str) -> bytes:
     return row_line({"reason": reason, "detail": detail, "source": row["source"], "row": row})
 
 
+def rejected_line_of(line: bytes, reason: str, detail: str) -> bytes:
+    """Spell the same record out of a row's line, which is taken over as it is."""
+    # Keys are sorted, and no string of JSON holds a quotation mark that no backslash precedes.
+    source = line[line.rindex(b',"source":') + 10 : line.rindex(b',"weight":')]
+    parts = orjson.dumps(detail), b',"reason":', orjson.dumps(reason), b',"row":', line[:-1], b',"source":', source
+    return b"".join((b'{"detail":', *parts, b"}\n"))
+
+
 def line_without_text(row: Row, reason: str, detail: str) -> bytes:
     """Spell the record of a row whose text must not be kept."""
     return row_line({"reason": reason, "detail": detail, "source": row["source"], "row": None})

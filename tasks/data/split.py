@@ -98,7 +98,7 @@ class _Divider:
 
         self.index, self.near, self.data = index, near, data
         rows = len(index)
-        self.rank = index.rank()
+        self.rank = index.rank
         self.reason = np.zeros(rows, np.int8)
         self.about = np.full(rows, -1, np.int64)
         self.similarity = np.ones(rows, np.float32)

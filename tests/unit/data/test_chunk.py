@@ -101,7 +101,7 @@ def test_the_index_leads_back_to_every_row_and_tells_equal_ones(clean, tmp_path)
     assert np.array_equal(index.conversation[0], index.conversation[1])
     assert np.array_equal(index.prompt[0], index.prompt[2])
     assert not np.array_equal(index.conversation[0], index.conversation[2])
-    assert index.rank().tolist() == np.argsort(np.argsort([each["id"] for each in kept])).tolist()
+    assert index.rank.tolist() == np.argsort(np.argsort([each["id"] for each in kept])).tolist()
 
 
 def test_the_folded_prompt_is_the_beginning_of_the_folded_conversation():
