@@ -3,8 +3,11 @@
 A job of the data stage: it runs in any process, on JSON facts, and writes files beside each other.
 """
 
+import gc
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +54,27 @@ def clean_chunk(job: dict[str, Any]) -> dict[str, Any]:
     """
     tokenizer = Path(job["tokenizer"]) if job["tokenizer"] else None
     line = build_line(_STEPS.validate_python(job["steps"]), tokenizer)
-    with LineWriter(Path(f"{job['out']}.rows")) as kept, LineWriter(Path(f"{job['out']}.dropped")) as dropped:
+    with (
+        LineWriter(Path(f"{job['out']}.rows")) as kept,
+        LineWriter(Path(f"{job['out']}.dropped")) as dropped,
+        _no_search_for_cycles(),
+    ):
         chunk = _Chunk(job, line, kept, dropped)
         for lines in batches_of_lines(Path(job["rows"]), _BATCH_ROWS):
             chunk.clean(lines)
     return chunk.finish()
+
+
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Spare the collector looking through all rows again and again: none of what is made here refers to itself."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Chunk:

@@ -3,7 +3,7 @@
 Most rows show no sign of what most steps look for, so this pass is what those steps cost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import re2
 
@@ -54,7 +54,7 @@ class Gate:
         return found
 
 
-def ranges_of(characters: set[str]) -> str:
+def ranges_of(characters: Iterable[str]) -> str:
     """Spell characters as the inside of an RE2 character class."""
     parts: list[str] = []
     codes = sorted(map(ord, characters))

@@ -91,10 +91,8 @@ class Unicode:
 @functools.cache
 def _unusual(repair: bool) -> str:
     """Return an expression of the characters one of which every text has that the step changes, width apart."""
-    plain = {chr(code) for first, last in _PLAIN for code in range(first, last + 1)} | {TEXT_END}
-    if repair:
-        plain -= {character for character in plain if _suspicious().match(character) and character != TEXT_END}
-    return f"[^{ranges_of(plain)}]"
+    plain = "".join(chr(code) for first, last in _PLAIN for code in range(first, last + 1))
+    return f"[^{ranges_of(TEXT_END + (_suspicious().sub('', plain) if repair else plain))}]"
 
 
 @functools.cache

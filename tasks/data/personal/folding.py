@@ -1,5 +1,6 @@
 """Characters that look like ASCII, or like nothing, and would hide a number or a name from a pattern."""
 
+import re
 import unicodedata
 
 from tasks.data.cleaning.gate import ranges_of
@@ -20,13 +21,12 @@ _HYPHENS = "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
 def _look_alikes() -> dict[int, str]:
     """Return code point → the one ASCII character it looks like."""
     table = {code: chr(code - 0xFEE0) for code in _FULL_WIDTH}
-    for code in range(0x80, _FIRST_UNUSED_PLANE):
-        if chr(code).isdecimal():
-            table[code] = str(unicodedata.decimal(chr(code)))
-        elif code in _MATHEMATICAL:
-            plain = unicodedata.normalize("NFKC", chr(code))
-            if plain.isascii() and plain.isalnum():
-                table[code] = plain
+    for code in _MATHEMATICAL:
+        plain = unicodedata.normalize("NFKC", chr(code))
+        if plain.isascii() and plain.isalnum():
+            table[code] = plain
+    decimals = re.findall(r"\d", "".join(map(chr, range(0x80, _FIRST_UNUSED_PLANE))))
+    table |= {ord(digit): str(unicodedata.decimal(digit)) for digit in decimals}
     table |= dict.fromkeys(map(ord, _SPACES), " ")
     table |= dict.fromkeys(map(ord, _HYPHENS), "-")
     return table

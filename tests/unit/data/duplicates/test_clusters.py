@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tasks.data.duplicates.clusters import find_clusters, find_matches
-from tasks.data.duplicates.signatures import SLOTS, Sketch, SketchFiles, accepted_from, similarity, sketch
+from tasks.data.duplicates.signatures import SLOTS, Sketch, SketchFiles, accepted_from, band_count, similarity, sketch
 
 THRESHOLD = 0.8
+BANDS = band_count(THRESHOLD)
 
 
 def random_text(rng, words=60):
@@ -136,9 +137,9 @@ def test_as_many_keys_as_rows_are_asked_for():
 def test_sketches_of_another_threshold_are_refused():
     one, other = sketch(["a text"], THRESHOLD), sketch(["a text"], 0.5)
     keys = np.zeros(1, np.uint64)
-    with pytest.raises(ValueError, match=r"42 bands; the threshold 0.8 takes 21"):
+    with pytest.raises(ValueError, match=r"48 bands; the threshold 0.8 takes 16"):
         find_clusters(other, keys, THRESHOLD)
-    with pytest.raises(ValueError, match=r"42 bands; the threshold 0.8 takes 21"):
+    with pytest.raises(ValueError, match=r"48 bands; the threshold 0.8 takes 16"):
         find_matches(one, keys, other, THRESHOLD)
 
 
@@ -157,7 +158,7 @@ def test_200_000_equal_rows_are_one_cluster_in_seconds():
 def test_200_000_unlike_rows_in_one_bucket_of_every_band_cost_seconds():
     """What an enemy of the hash could send: all candidates of one another, none alike."""
     rows = 200_000
-    hashes = np.zeros((21, rows), np.uint32)
+    hashes = np.zeros((BANDS, rows), np.uint32)
     signatures = np.random.default_rng(2).integers(0, 256, (rows, SLOTS), np.uint8)
     started = time.monotonic()
     found = find_clusters(Sketch(hashes, signatures), np.arange(rows, dtype=np.uint64), THRESHOLD)
@@ -171,7 +172,7 @@ def test_a_pair_is_found_though_a_third_unlike_row_with_a_smaller_key_shares_its
     text = random_text(rng)
     pair, other = sketch([text, with_words_replaced(text, 1, rng)], THRESHOLD), sketch([random_text(rng)], THRESHOLD)
     signatures = np.concatenate([other.signatures, pair.signatures])
-    found = find_clusters(Sketch(np.zeros((21, 3), np.uint32), signatures), np.arange(3, dtype=np.uint64), THRESHOLD)
+    found = find_clusters(Sketch(np.zeros((BANDS, 3), np.uint32), signatures), np.arange(3, dtype=np.uint64), THRESHOLD)
     assert found.representative.tolist() == found.component.tolist() == [0, 1, 1]
 
 
@@ -205,8 +206,8 @@ def test_a_match_does_not_depend_on_the_order_of_the_frozen_rows_or_on_the_chunk
 
 def test_of_two_equally_similar_frozen_rows_the_smaller_key_wins_whichever_band_names_it_first():
     signature = np.zeros((1, SLOTS), np.uint8)
-    frozen = Sketch(np.array([[0, 7], [7, 0]] + [[8, 9]] * 19, np.uint32), signature.repeat(2, axis=0))
-    other = Sketch(np.full((21, 1), 7, np.uint32), signature)
+    frozen = Sketch(np.array([[0, 7], [7, 0]] + [[8, 9]] * (BANDS - 2), np.uint32), signature.repeat(2, axis=0))
+    other = Sketch(np.full((BANDS, 1), 7, np.uint32), signature)
     for keys in ([1, 2], [2, 1]):
         found = find_matches(frozen, np.array(keys, np.uint64), other, THRESHOLD)
         assert found.position.tolist() == [keys.index(1)]

@@ -60,7 +60,7 @@ def test_unrelated_texts_are_estimated_near_nought_and_equal_texts_at_one():
 def test_slots_that_agree_by_chance_are_taken_off():
     left, right = np.zeros((2, SLOTS), np.uint8), np.ones((2, SLOTS), np.uint8)
     right[1, :64] = 0
-    assert similarity(left, right).tolist() == pytest.approx([0, (64 / 128 - 1 / 256) / (1 - 1 / 256)])
+    assert similarity(left, right).tolist() == pytest.approx([0, (64 / SLOTS - 1 / 256) / (1 - 1 / 256)])
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.8, 0.9, 0.95, 1.0])
@@ -81,15 +81,15 @@ def test_a_threshold_that_is_no_similarity_is_refused(threshold):
 
 
 def test_a_pair_counts_from_a_standard_error_below_the_threshold():
-    assert 0.76 < accepted_from(0.8) < 0.77
+    assert 0.755 < accepted_from(0.8) < 0.765
     assert accepted_from(1.0) == 1.0
 
 
 def test_signatures_are_the_same_on_any_machine():
     """They are compared across machines and versions of the library: a change here must be meant."""
     found = sketch(["The quick brown fox jumps over the lazy dog", "心肌梗死患者应当立即就医"], 0.8)
-    assert found.signatures[:, :6].tolist() == [[207, 97, 168, 212, 42, 224], [224, 93, 76, 5, 121, 52]]
-    assert found.band_hashes[:2].tolist() == [[1566200114, 4019614458], [581883565, 1640494103]]
+    assert found.signatures[:, :6].tolist() == [[207, 168, 147, 42, 224, 173], [224, 93, 5, 121, 52, 102]]
+    assert found.band_hashes[:2].tolist() == [[2751808514, 930894232], [843066238, 4060604806]]
 
 
 def test_a_text_has_the_same_signature_in_any_batch():
