@@ -108,14 +108,20 @@ class _Chunk:
             self._drop(row, dropped.reason, dropped.detail)
         prompts, answers = list[str](), list[str]()
         for row in self._without_erased(cleaned.kept):
-            contents = [message["content"] for message in row["messages"]]
-            flaw = self._flaw_of([*contents[:-1], row["rejected"], contents[-1]] if "rejected" in row else contents)
+            messages = row["messages"]
+            contents = [message["content"] for message in messages]
+            answer = contents[-1]
+            if "rejected" in row:
+                contents.insert(-1, row["rejected"])
+                answer = f"{answer}\n{row['rejected']}"
+            flaw = self._flaw_of(contents)
             if flaw is not None:
                 self._drop(row, *flaw)
                 continue
             self._keep(row, spelled.get(id(row)) or row_line(row))
-            prompts.append(asked_text(row))
-            answers.append("\n".join([contents[-1], row["rejected"]] if "rejected" in row else contents[-1:]))
+            is_plain = len(messages) == 2 and messages[0]["role"] == "user"
+            prompts.append(contents[0] if is_plain else asked_text(row))
+            answers.append(answer)
         if self._job["similarity"]:
             self._sketches.append(sketch_conversations(prompts, answers, self._job["similarity"]))
 
@@ -205,9 +211,9 @@ class _Chunk:
         return short and not self._erased.isdisjoint(marks_of(row))
 
     def _flaw_of(self, contents: list[str]) -> tuple[str, str] | None:
-        least, most = self._job["min_answer_chars"], self._job["max_row_chars"]
-        if len(contents[-1]) < least or (least > 1 and len(contents[-1].strip()) < least):
-            return SHORT_ANSWER, f"{len(contents[-1].strip())} characters, data.min_answer_chars is {least}"
+        answer, least, most = contents[-1], self._job["min_answer_chars"], self._job["max_row_chars"]
+        if len(answer) < least or (least > 1 and len(answer.strip()) < least):
+            return SHORT_ANSWER, f"{len(answer.strip())} characters, data.min_answer_chars is {least}"
         row_chars = sum(map(len, contents))
         if row_chars > most:
             return LONG_ROW, f"{row_chars} characters, data.max_row_chars is {most}"
