@@ -13,7 +13,8 @@ from tasks.contracts.home import Home
 from tasks.contracts.store import Entry, Store
 
 if TYPE_CHECKING:
-    from tasks.data.versions import Sighting
+    from tasks.data.sightings import Sighting
+    from tasks.data.traces import Traces
 
 _plot_option = click.option(
     "--plot", type=click.Path(path_type=Path), help="Draw slices and lengths into a .png, .svg or .pdf."
@@ -103,7 +104,8 @@ def why(record: str, preset: str | None, file: Path | None, overrides: tuple[str
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.data_terminal import render_sightings
-        from tasks.data.versions import data_versions, find_record
+        from tasks.data.sightings import find_record
+        from tasks.data.versions import data_versions
 
         sightings = find_record(data_versions(Store(home.store)), record)
         models = _models_by_version(config, home)
@@ -121,26 +123,29 @@ def why(record: str, preset: str | None, file: Path | None, overrides: tuple[str
 def erase(
     record: str, reason: str, preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool
 ) -> None:
-    """Leave RECORD (the beginning of a row's id) out of all future versions, and name what has seen it."""
+    """Leave RECORD (the beginning of an id, or text in it) out of all future versions, and name what still holds it.
+
+    RECORD is one row, or one piece that never became a row. What was made before keeps it until it is deleted.
+    """
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
-        from flows.data_terminal import render_sightings
+        from flows.data_terminal import render_holders, render_sightings
         from tasks.data.erasure import erase as put_on_the_list
-        from tasks.data.versions import data_versions, find_record, the_row
+        from tasks.data.sightings import find_record, the_record
+        from tasks.data.traces import traces_of
+        from tasks.data.versions import data_versions
 
-        sightings = find_record(data_versions(Store(home.store)), record)
-        row = the_row(sightings, record)
-        erased = put_on_the_list(home, row, reason)
+        store = Store(home.store)
+        sightings = find_record(data_versions(store), record)
+        traces = traces_of(the_record(sightings, record), home, store)
+        erased = put_on_the_list(home, traces.marks, reason)
         models = _models_by_version(config, home)
+        holders = _holders(traces, models)
         if as_json:
-            _say({"erased": erased, "sightings": _with_models(sightings, models)})
+            _say({"erased": erased, "sightings": _with_models(sightings, models), "held_by": holders})
             return
         render_sightings(console, sightings, models)
-        console.print(f"Row {row['id'][:12]} is erased: no future version will have it.", markup=False)
-        trained = [seen.version for seen in sightings if seen.where != "rejected"]
-        seen_by = sorted({number for version in trained for number in models.get(version, [])})
-        if seen_by:
-            console.print(f"Versions {', '.join(map(str, seen_by))} have seen it; retrain and promote to be rid of it.")
+        render_holders(console, sightings[0].record_id, holders)
 
 
 def _build(config: RetrainConfig, home: Home, store: Store) -> str:
@@ -175,6 +180,17 @@ def _models_by_version(config: RetrainConfig, home: Home) -> dict[str, list[int]
 
 def _with_models(sightings: "list[Sighting]", models: dict[str, list[int]]) -> list[dict[str, Any]]:
     return [{**asdict(seen), "models": models.get(seen.version, [])} for seen in sightings]
+
+
+def _holders(traces: "Traces", models: dict[str, list[int]]) -> dict[str, list[Any]]:
+    """Return what still holds a record, by kind; models are the registered versions that were made with it."""
+    return {
+        "versions": traces.versions,
+        "row_sets": traces.row_sets,
+        "results": traces.results,
+        "sources": traces.sources,
+        "models": sorted({number for version in traces.learned for number in models.get(version, [])}),
+    }
 
 
 def _say(facts: dict[str, Any]) -> None:

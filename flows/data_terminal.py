@@ -1,6 +1,7 @@
 """Data versions as a person reads them in a terminal."""
 
 import time
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -9,7 +10,8 @@ from rich.table import Table
 from flows.outcome import one_line
 from tasks.contracts.store import Entry
 from tasks.data.rows import Row, answer_of, prompt_of
-from tasks.data.versions import LENGTH_EDGES, Difference, Profile, Sighting, slices_of
+from tasks.data.sightings import Sighting
+from tasks.data.versions import LENGTH_EDGES, Difference, Profile, slices_of
 
 _BAR_CHARS = 30
 _SHOWN = 10
@@ -114,12 +116,44 @@ def render_sightings(console: Console, sightings: list[Sighting], models: dict[s
     for seen in sightings[: 5 * _SHOWN]:
         seen_by = ", ".join(map(str, models.get(seen.version, []))) or "–"
         why = f"{seen.reason}: {seen.detail}" if seen.reason else ""
-        record = "" if seen.row is None else one_line(" ".join(m["content"] for m in seen.row["messages"]), 120)
-        row_id = "–" if seen.row is None else seen.row["id"][:12]
-        table.add_row(seen.version[:12], row_id, seen.where, escape(one_line(why, 120)), seen_by, escape(record))
+        table.add_row(
+            *(seen.version[:12], seen.record_id[:12] or "–", seen.where, escape(one_line(why, 120)), seen_by),
+            escape(_shown_record(seen)),
+        )
     console.print(table)
     if len(sightings) > 5 * _SHOWN:
         console.print(f"… and {len(sightings) - 5 * _SHOWN} more (--json has all)")
+
+
+def render_holders(console: Console, record_id: str, holders: dict[str, list[Any]]) -> None:
+    """Say that a record is erased, and what still holds it: nothing that exists is changed."""
+    console.print(f"{record_id[:12]} is erased: no future version will have it.", highlight=False, markup=False)
+    said = {
+        "Data versions": [digest[:12] for digest in holders["versions"]],
+        "Rows as they were read": [digest[:12] for digest in holders["row_sets"]],
+        "Answers and reports": [digest[:12] for digest in holders["results"]],
+        "Fetched sources": holders["sources"],
+        "Models that have seen it": [str(number) for number in holders["models"]],
+    }
+    table = Table(title="What still holds it", title_justify="left")
+    table.add_column("what")
+    table.add_column("which", overflow="fold")
+    for what, which in said.items():
+        table.add_row(what, escape(", ".join(which)) or "none")
+    console.print(table)
+    console.print("The sources that you named, and copies made elsewhere, are not looked at.", highlight=False)
+    if holders["models"]:
+        console.print("Retrain and promote to be rid of it in what is served.", highlight=False)
+
+
+def _shown_record(seen: Sighting) -> str:
+    """Return the part of a record that says most: where the text was found, or the beginning."""
+    if seen.found_in == "rejected" or seen.found_in.startswith("meta"):
+        name = "answer not chosen" if seen.found_in == "rejected" else seen.found_in
+        return one_line(f"{name}: {seen.passage}", 160)
+    if seen.row is None:
+        return one_line(seen.excerpt, 120)
+    return one_line(" ".join(message["content"] for message in seen.row["messages"]), 120)
 
 
 def _distribution(console: Console, title: str, names: list[str], lines: dict[str, list[int]]) -> None:

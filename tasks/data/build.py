@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.artifacts import BaseModelRef, DatasetRef, RowSet
 from tasks.contracts.augment_config import AugmentSection
@@ -21,9 +21,15 @@ from tasks.data.erasure import erased_marks
 from tasks.data.executors import Result, run_jobs
 from tasks.data.index import EVALUATION, FROZEN, SOURCES, IndexedFile, join_indexes
 from tasks.data.ingest import CODE, Place, Progress, no_progress, rejected_pieces, row_files
+from tasks.data.lineage import Lineage, join_lineage, keep_lineage
 from tasks.data.made_rows import add_made_rows
+from tasks.data.pieces import kept_pieces
 from tasks.data.split import NEAR_DUPLICATE, REASONS, Division, divide
-from tasks.data.versions import find_dataset
+from tasks.data.versions import frozen_dataset
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 log = logging.getLogger("llm_retrain.data")
 
@@ -70,11 +76,9 @@ def build_dataset(
 
     Raises:
         DataError: nothing is left to train on or to evaluate on, a step refuses the data, or there is no data version
-            that data.frozen_evaluation names.
+            that data.frozen_evaluation names, or it was changed since it was made.
     """
-    frozen = (
-        find_dataset(place.store, data.frozen_evaluation, "data.frozen_evaluation") if data.frozen_evaluation else None
-    )
+    frozen = frozen_dataset(place.store, data.frozen_evaluation) if data.frozen_evaluation else None
     tokenizer = base.path if base and any(isinstance(step, LengthStep) for step in data.cleaning) else None
     erased = sorted(erased_marks(place.home))
     inputs = {
@@ -91,13 +95,19 @@ def build_dataset(
     }
 
     def write(directory: Path) -> dict[str, Any]:
-        return _Build(directory, rows, evaluation_rows, frozen, data).run(place, tokenizer, erased, progress)
+        build = _Build(directory, rows, evaluation_rows, frozen, data)
+        facts = build.run(place, tokenizer, erased, progress)
+        keep_lineage(place.store, inputs, build.lineage)
+        return facts
 
     entry = place.store.produce("dataset", inputs, write)
     return DatasetRef(path=entry.path, digest=entry.digest, **{name: entry.facts[name] for name in _FACTS})
 
 
 class _Build:
+    lineage: "NDArray[np.uint8]"
+    """Which row became which, once `run` is through (`join_lineage`)."""
+
     def __init__(
         self, directory: Path, rows: RowSet, evaluation_rows: RowSet | None, frozen: Entry | None, data: DataSection
     ) -> None:
@@ -125,9 +135,12 @@ class _Build:
         check_not_empty(total, accounts, self.data)
         written = DatasetFiles(self.directory, index, division, self.data)
         evaluated = written.write_chosen()
-        written.write_rejected(stems, self._malformed(), self.work)
+        of_pieces = Lineage()
+        written.write_rejected(stems, kept_pieces(self._malformed(), self.data.cleaning, erased, of_pieces), self.work)
+        of_pieces.write(self.work / "pieces.lineage")
+        self.lineage = join_lineage([*(_beside(stem, "lineage") for stem in stems), self.work / "pieces.lineage"])
         contamination = written.write_contamination()
-        made = add_made_rows(self.directory, self.data) if self.data.augment.methods else {}
+        made = add_made_rows(self.directory, self.data, frozenset(erased)) if self.data.augment.methods else {}
         shutil.rmtree(self.work)
         return {
             **asdict(total),
@@ -173,10 +186,9 @@ class _Build:
         return [origin for origin, _ in found], [path for _, path in found], results
 
     def _malformed(self) -> Iterator[dict[str, Any]]:
-        """Yield the records of pieces that never became rows, without what depends on the order of a file."""
+        """Yield the records of pieces that never became rows."""
         for row_set in self.row_sets.values():
-            for record in rejected_pieces(row_set):
-                yield {key: value for key, value in record.items() if key not in ("line", "source_index")}
+            yield from rejected_pieces(row_set)
 
 
 def _augmentation_inputs(section: AugmentSection) -> dict[str, Any] | None:

@@ -16,9 +16,10 @@ from pydantic import TypeAdapter
 
 from tasks.contracts.cleaning_config import CleaningStep
 from tasks.contracts.twins import MESSAGE_START, fold_text, folded
-from tasks.data.cleaning.line import Line, build_line
+from tasks.data.cleaning.line import CONVERSATION, Line, build_line
 from tasks.data.duplicates.signatures import U8, Sketch, sketch_conversations, write_signatures
 from tasks.data.erasure import ERASED, marks_of
+from tasks.data.lineage import Lineage
 from tasks.data.lines import LineWriter, batches_of_lines
 from tasks.data.rows import (
     LONG_ROW,
@@ -46,8 +47,8 @@ def clean_chunk(job: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         `read`, `kept`, `dropped` (reason → rows), `steps` (step → changed and dropped), `slices`. Beside `out` stand
-        `.rows` and `.rows.npz` (columns of the index), `.dropped` and `.dropped.npz`, and the sketches of prompts, of
-        whole conversations and of answers (`.prompt`, `.conversation`, `.answer`).
+        `.rows` and `.rows.npz` (columns of the index), `.dropped` and `.dropped.npz`, `.lineage` (what became what) and
+        the sketches of prompts, of whole conversations and of answers (`.prompt`, `.conversation`, `.answer`).
 
     Raises:
         DataError: a step refuses the data, for example personal data where none may be.
@@ -91,6 +92,7 @@ class _Chunk:
         self._ties: list[bytes] = []
         self._conversations: list[bytes] = []
         self._prompts: list[bytes] = []
+        self._lineage = Lineage()
         self._slices: dict[str, int] = {}
         self._slice_of: list[int] = []
         self._rows = 0
@@ -104,8 +106,9 @@ class _Chunk:
         cleaned = self._line.run(self._without_erased(rows))
         for name, counts in cleaned.counts.items():
             self._steps.setdefault(name, Counter()).update(counts)
-        for row, dropped, _ in cleaned.dropped:
-            self._drop(row, dropped.reason, dropped.detail)
+        self._lineage.extend(cleaned.lineage)
+        for row, dropped, step in cleaned.dropped:
+            self._drop(row, dropped.reason, dropped.detail, step)
         prompts, answers = list[str](), list[str]()
         for row in self._without_erased(cleaned.kept):
             messages = row["messages"]
@@ -146,6 +149,7 @@ class _Chunk:
             offset=np.array(self._dropped.offsets, np.int64),
             length=np.array(self._dropped.lengths, np.int32),
         )
+        self._lineage.write(Path(f"{self._out}.lineage"))
         if self._job["similarity"]:
             self._write_sketches()
         return {
@@ -179,12 +183,16 @@ class _Chunk:
         self._conversations.append(hashed.digest())
         self._slice_of.append(self._slices.setdefault(row["slice"], len(self._slices)))
 
-    def _drop(self, row: Row, reason: str, detail: str) -> None:
+    def _drop(self, row: Row, reason: str, detail: str, step: str = CONVERSATION) -> None:
         if self._erased and self._is_erased(row):  # a step before the one that dropped it made it the erased record
             reason, detail = ERASED, row["id"]
-        keeps_text = reason not in (ERASED, PERSONAL_DATA)
-        line = rejected_line(row, reason, detail) if keeps_text else line_without_text(row, reason, detail)
-        self._reject(line, reason)
+        shown = None if reason in (ERASED, PERSONAL_DATA) else self._line.without_personal_data(row, step)
+        if shown is None:
+            self._reject(line_without_text(row, reason, detail), reason)
+            return
+        if shown is not row:
+            self._lineage.extend([(shown["id"], row["id"])])
+        self._reject(rejected_line(shown, reason, detail), reason)
 
     def _reject(self, line: bytes, reason: str) -> None:
         self._dropped.write(line)

@@ -4,6 +4,7 @@ The list holds digests alone, so it does not keep what it forbids.
 """
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from tasks.contracts.errors import DataError
@@ -16,7 +17,7 @@ ERASED = "erased"
 
 
 def erased_marks(home: Home) -> frozenset[str]:
-    """Return the marks of all erased records: ids, and digests of folded conversations."""
+    """Return the marks of all erased records: ids of rows and pieces, and digests of folded conversations."""
     if not home.erased.exists():
         return frozenset()
     return frozenset(mark for record in read_jsonl(home.erased) for mark in record["marks"])
@@ -27,15 +28,20 @@ def marks_of(row: Row) -> list[str]:
     return [row["id"], digest_of(folded(row["messages"]))]
 
 
-def erase(home: Home, row: Row, reason: str) -> dict[str, Any]:
-    """Put a row on the list and return its record; future versions leave it out.
+def erase(home: Home, marks: Iterable[str], reason: str) -> dict[str, Any]:
+    """Put the marks of a record on the list and return what stands there now; future versions leave it out.
+
+    Args:
+        home: where the list is.
+        marks: ids and digests of folded conversations (`tasks.data.traces` finds all that a record has).
+        reason: why; stands on the list.
 
     Raises:
-        DataError: it stands there already.
+        DataError: the record stands there already.
     """
-    marks = marks_of(row)
+    marks = sorted(marks)
     if set(marks) <= erased_marks(home):
-        raise DataError(f"row {row['id']} was erased before; nothing was changed")
+        raise DataError("the record was erased before; nothing was changed")
     record = {"marks": marks, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     append_jsonl(home.erased, record)
     return record

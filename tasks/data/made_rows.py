@@ -21,12 +21,15 @@ NEAR_EVALUATION = "alike an evaluation row"
 _BATCH_ROWS = 2_048
 
 
-def add_made_rows(directory: Path, data: DataSection) -> dict[str, dict[str, int]]:
+def add_made_rows(
+    directory: Path, data: DataSection, erased: frozenset[str] = frozenset()
+) -> dict[str, dict[str, int]]:
     """Make rows of those in `train.jsonl` as data.augment says, and write them into it, by id.
 
     Args:
         directory: a data set with its `train.jsonl` and `eval.jsonl`.
         data: how rows are made, and from which similarity they are near duplicates.
+        erased: marks of rows that must not be made again.
 
     Returns:
         method → rows made ("made"), and tries that made none, by reason.
@@ -45,7 +48,7 @@ def add_made_rows(directory: Path, data: DataSection) -> dict[str, dict[str, int
     ids: list[str] = []
     refused: dict[str, int] = {}
     with LineWriter(made) as writer:
-        rows = augmentation.run(_rows(train), taken)
+        rows = augmentation.run(_rows(train), taken, erased)
         while batch := list(islice(rows, _BATCH_ROWS)):
             alike = _alike(batch, evaluation, data.near_duplicates)
             for row, is_alike in zip(batch, alike, strict=True):

@@ -21,6 +21,10 @@ SHORT_ANSWER = "answer too short"
 LONG_ROW = "row too long"
 PERSONAL_DATA = "personal data"
 
+_ID_CHARS = 64
+_ROW_START = b'{"id":"'
+_REJECTED_ROW_START = b'"row":{"id":"'
+
 
 class UnusableRow(Exception):
     """A record that is no canonical row; its text says why. Never leaves the data stage."""
@@ -75,6 +79,18 @@ def id_of(messages: list[Message], rejected: str | None = None) -> str:
 def row_line(row: Row) -> bytes:
     """Spell a row as one line of canonical JSON, with its line feed."""
     return orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+
+
+def id_in_line(line: bytes) -> str:
+    """Return the id of the row in a line that `row_line` or `rejected_line` spelled, without parsing it; or nothing."""
+    if line.startswith(_ROW_START):
+        start = len(_ROW_START)
+    else:
+        start = line.find(_REJECTED_ROW_START)  # within a text its quotation marks would be escaped
+        if start < 0:
+            return ""
+        start += len(_REJECTED_ROW_START)
+    return line[start : start + _ID_CHARS].decode()
 
 
 def rejected_line(row: Row, reason: str, detail: str) -> bytes:

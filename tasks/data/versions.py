@@ -1,4 +1,4 @@
-"""Data versions: what they hold, how two differ, where a record is and why it is where it is.
+"""Data versions: what they hold and how two differ.
 
 A data version is a finished data set in the store, named by its digest: the same rows and settings have the same digest
 on any machine.
@@ -9,13 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import digest_of
-from tasks.contracts.store import Entry, Store
+from tasks.contracts.store import Entry, Store, damage_of
 from tasks.contracts.twins import folded
 from tasks.data.rows import Row, answer_of, prompt_of
 
@@ -23,7 +22,6 @@ SPLITS = ("train", "eval")
 LENGTH_EDGES = (50, 100, 200, 400, 800, 1_600, 3_200, 6_400)
 """Upper ends of the length classes, in characters; the last class has no end."""
 _DRAWN_SLICES = 20
-_SHORTEST_ID = 8
 
 
 @dataclass(frozen=True)
@@ -68,27 +66,6 @@ class Difference:
     profiles: tuple[Profile, Profile]
 
 
-@dataclass(frozen=True)
-class Sighting:
-    """Where a version has a record.
-
-    Attributes:
-        version: digest of the version.
-        where: train, eval or rejected.
-        reason: why it is rejected; empty if it is not.
-        detail: the same, exactly.
-        row: the record; None where it was erased or never became a row.
-        source: where it came from.
-    """
-
-    version: str
-    where: str
-    reason: str
-    detail: str
-    row: Row | None
-    source: str
-
-
 def data_versions(store: Store) -> list[Entry]:
     """Return all data versions, the newest last."""
     return sorted(store.entries("dataset"), key=lambda entry: (entry.path / "manifest.json").stat().st_mtime)
@@ -105,6 +82,24 @@ def find_dataset(store: Store, digest: str, config_key: str) -> Entry:
         known = f"{len(found)} data versions begin with that" if found else "no data version has that digest"
         raise DataError(f"{config_key} is {digest!r}: {known}; expected one that llm-retrain data show lists")
     return next(iter(found.values()))
+
+
+def frozen_dataset(store: Store, digest: str) -> Entry:
+    """Return the data version whose evaluation rows data.frozen_evaluation keeps.
+
+    Raises:
+        DataError: there is none, there are several, or its files are not those that were written.
+    """
+    found = find_dataset(store, digest, "data.frozen_evaluation")
+    damage = damage_of(found.path)
+    if not damage and digest_of([row["id"] for row in rows_of(found, "eval")]) != found.facts["eval_digest"]:
+        damage = "its manifest has another digest of the evaluation rows"
+    if damage:
+        raise DataError(
+            f"data.frozen_evaluation is {digest!r}, and that version was changed after it was made ({damage}); "
+            f"expected the files as they were written: restore {found.path} or name another data version"
+        )
+    return found
 
 
 def chosen_version(store: Store, digest: str) -> Entry:
@@ -182,51 +177,6 @@ def compare(first: Entry, second: Entry) -> Difference:
     )
 
 
-def find_record(versions: list[Entry], wanted: str) -> list[Sighting]:
-    """Return where the versions have a record.
-
-    Args:
-        versions: where to look.
-        wanted: the beginning of a row's id (at least 8 hex digits), or text that stands in the record.
-
-    Raises:
-        DataError: `wanted` is empty.
-    """
-    if not wanted.strip():
-        raise DataError("the record to look for is empty; expected the beginning of its id, or text that stands in it")
-    needle = orjson.dumps(wanted)[1:-1]
-    is_id = len(wanted) >= _SHORTEST_ID and all(letter in "0123456789abcdef" for letter in wanted)
-    found = []
-    for version in versions:
-        for where in (*SPLITS, "rejected"):
-            with (version.path / f"{where}.jsonl").open("rb") as file:
-                for line in file:
-                    if needle not in line:
-                        continue
-                    sighting = _sighting(version.digest, where, orjson.loads(line))
-                    if _is_meant(sighting, wanted, is_id):
-                        found.append(sighting)
-    return found
-
-
-def _is_meant(sighting: Sighting, wanted: str, is_id: bool) -> bool:
-    """Tell a record that was asked for from one that only mentions another's id."""
-    row_id = sighting.row["id"] if sighting.row else sighting.detail
-    if is_id and row_id.startswith(wanted):
-        return True
-    if sighting.row is None:
-        return wanted in sighting.detail
-    return any(wanted in message["content"] for message in sighting.row["messages"])
-
-
-def _sighting(version: str, where: str, record: dict[str, Any]) -> Sighting:
-    if where != "rejected":
-        return Sighting(version, where, "", "", record, record["source"])
-    row = record.get("row")
-    detail = record["detail"] if "excerpt" not in record else f"{record['detail']}: {record['excerpt']}"
-    return Sighting(version, where, record["reason"], detail, row, record["source"])
-
-
 def _places(version: Entry) -> dict[str, tuple[str, str]]:
     """Return the split and the digest of the folded prompt of each row, by id."""
     return {
@@ -273,16 +223,3 @@ def write_plot(path: Path, names: list[str], profiles: list[Profile]) -> None:
         figure.savefig(path)
     except OSError as error:
         raise DataError(f"--plot is {str(path)!r}, which cannot be written ({error.strerror})") from error
-
-
-def the_row(sightings: list[Sighting], wanted: str) -> Row:
-    """Return the one row that the sightings show.
-
-    Raises:
-        DataError: they show none, or several.
-    """
-    rows = {seen.row["id"]: seen.row for seen in sightings if seen.row}
-    if len(rows) != 1:
-        found = f"{len(rows)} rows match" if rows else "no data version has such a row"
-        raise DataError(f"the record is {wanted!r}: {found}; expected the beginning of one row's id")
-    return next(iter(rows.values()))

@@ -19,6 +19,7 @@ from tasks.contracts.augment_config import (
 from tasks.contracts.twins import fold_text, folded
 from tasks.data.augment.method import Method, question_of
 from tasks.data.cleaning.step import REJECTED
+from tasks.data.erasure import ERASED, marks_of
 from tasks.data.rows import Row, id_of, prompt_of
 
 NOTHING_MADE = "nothing to change"
@@ -47,13 +48,16 @@ class Augmentation:
         self._methods = [(method.slices, _build_method(method)) for method in section.methods]
         self.counts: dict[str, Counter[str]] = {method.name: Counter() for _, method in self._methods}
 
-    def run(self, rows: Iterable[Row], taken: Container[bytes] = frozenset()) -> Iterator[Row]:
+    def run(
+        self, rows: Iterable[Row], taken: Container[bytes] = frozenset(), erased: frozenset[str] = frozenset()
+    ) -> Iterator[Row]:
         """Yield the rows that are made, each with `parent` (its id) and `method` in its meta; not their parents.
 
         Args:
             rows: training rows, in an order that is the same each time: of two rows that become the same, the first
                 one has it.
             taken: keys (`prompt_key`) of the prompts of all rows there are, for training and for evaluation.
+            erased: marks of rows that must not be made again.
 
         Raises:
             DataError: an endpoint refuses.
@@ -70,6 +74,8 @@ class Augmentation:
                 variants = method.make(tried, [self._draw(row, method.name) for row in tried]) if tried else []
                 for number, variant in zip(numbers, variants, strict=True):
                     reason = self._flaw_of(variant, chosen[number], taken, made_prompts)
+                    if variant is not None and erased and not erased.isdisjoint(marks_of(_with_own_id(variant))):
+                        reason = ERASED
                     self.counts[method.name][reason or "made"] += 1
                     if variant is not None and not reason:
                         made_prompts.add(prompt_key(variant))
@@ -138,8 +144,11 @@ def _shingles(text: str, size: int) -> set[str]:
 
 
 def _marked(variant: Row, parent: Row, method: str) -> Row:
-    meta = {**parent["meta"], "parent": parent["id"], "method": method}
-    return {**variant, "id": id_of(variant["messages"], variant.get(REJECTED)), "meta": meta}
+    return {**_with_own_id(variant), "meta": {**parent["meta"], "parent": parent["id"], "method": method}}
+
+
+def _with_own_id(variant: Row) -> Row:
+    return {**variant, "id": id_of(variant["messages"], variant.get(REJECTED))}
 
 
 def _build_method(section: AugmentMethod) -> Method:

@@ -18,7 +18,7 @@ from tasks.contracts.cleaning_config import (
     WhitespaceStep,
 )
 from tasks.data.cleaning.gate import Gate
-from tasks.data.cleaning.step import REJECTED, Dropped, Step
+from tasks.data.cleaning.step import REJECTED, Dropped, HidesPersonalData, Step
 from tasks.data.rows import Row, answer_of, id_of
 
 CONVERSATION = "conversation"
@@ -35,13 +35,16 @@ class Cleaned:
 
     Attributes:
         kept: rows that passed every step, in order; those that changed have new ids.
-        dropped: rows as they came to the step that dropped them, why, and the name of the step.
+        dropped: rows as they came to the step that dropped them, with the ids of their texts by then; why, and the name
+            of the step.
         counts: name of each step → `changed` and `dropped` rows. A row that three steps change counts in all three.
+        lineage: of each row with a new id, kept or dropped: this id, and the one that it came with.
     """
 
     kept: list[Row]
     dropped: list[tuple[Row, Dropped, str]]
     counts: dict[str, dict[str, int]]
+    lineage: list[tuple[str, str]]
 
 
 class Line:
@@ -62,6 +65,7 @@ class Line:
     def run(self, rows: list[Row]) -> Cleaned:
         """Take a batch through every step. The rows given are left as they are."""
         dropped: list[tuple[Row, Dropped, str]] = []
+        lineage: list[tuple[str, str]] = []
         counts: dict[str, dict[str, int]] = {}
         current: list[Row | None] = list(rows)  # None: dropped
         changed: set[int] = set()
@@ -80,30 +84,46 @@ class Line:
                 if new is old:
                     continue
                 if isinstance(new, Dropped):
-                    dropped.append((old, new, name))
+                    dropped.append((_with_own_id(old, rows[number], lineage), new, name))
                     current[number] = None
                     counts[name]["dropped"] += 1
                 else:
                     current[number] = new
                     changed.add(number)
                     counts[name]["changed"] += 1
-        finished = self._finished(current, changed, dropped)
-        counts[CONVERSATION] = {"changed": 0, "dropped": sum(name == CONVERSATION for _, _, name in dropped)}
-        return Cleaned(finished, dropped, counts)
-
-    def _finished(
-        self, rows: list[Row | None], changed: set[int], dropped: list[tuple[Row, Dropped, str]]
-    ) -> list[Row]:
-        finished = []
-        for number, row in enumerate(rows):
-            if row is None:
+        finished: list[Row] = []
+        for original, last in zip(rows, current, strict=True):
+            if last is None:
                 continue
-            flaw = _flaw_of(row)
-            if flaw is not None:
-                dropped.append((row, flaw, CONVERSATION))
+            row, flaw = _with_own_id(last, original, lineage), _flaw_of(last)
+            if flaw is None:
+                finished.append(row)
             else:
-                finished.append(_with_new_id(row) if number in changed else row)
-        return finished
+                dropped.append((row, flaw, CONVERSATION))
+        counts[CONVERSATION] = {"changed": 0, "dropped": sum(name == CONVERSATION for _, _, name in dropped)}
+        return Cleaned(finished, dropped, counts, lineage)
+
+    def without_personal_data(self, row: Row, dropped_by: str) -> Row | None:
+        """Return a dropped row as the personal steps that it did not come to would leave its text.
+
+        Args:
+            row: is left as it is.
+            dropped_by: the name of the step that dropped it.
+
+        Returns:
+            The row, with the id of its texts; the same object if it holds nothing personal. None if such a step drops
+            or refuses what it finds, so that the text must not be kept.
+        """
+        place = next((number for number, (name, _) in enumerate(self._steps) if name == dropped_by), len(self._steps))
+        hidden: Row | None = row
+        for _, step in self._steps[place + 1 :]:
+            if hidden is not None and isinstance(step, HidesPersonalData):
+                hidden = step.hidden(hidden)
+        return (
+            hidden
+            if hidden is None or hidden is row
+            else {**hidden, "id": id_of(hidden["messages"], hidden.get(REJECTED))}
+        )
 
 
 def build_line(steps: tuple[CleaningStep, ...], tokenizer_path: Path | None) -> Line:
@@ -186,6 +206,11 @@ def _flaw_of(row: Row) -> Dropped | None:
     return None
 
 
-def _with_new_id(row: Row) -> Row:
-    """Return the row with the id of its texts as they are now, and everything else as it was."""
-    return {**row, "id": id_of(row["messages"], row.get(REJECTED))}
+def _with_own_id(row: Row, original: Row, lineage: list[tuple[str, str]]) -> Row:
+    """Return the row with the id of its texts as they are now, and note where it comes from."""
+    if row is original:
+        return row
+    row_id = id_of(row["messages"], row.get(REJECTED))
+    if row_id != original["id"]:
+        lineage.append((row_id, original["id"]))
+    return {**row, "id": row_id}

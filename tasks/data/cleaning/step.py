@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tasks.data.rows import Message, Row
 
@@ -42,6 +42,15 @@ class Step(Protocol):
         A row that is returned as the same object is unchanged; a changed one is a new dict with the id it had (the line
         computes ids at its end). Rows are never mutated.
         """
+        ...
+
+
+@runtime_checkable
+class HidesPersonalData(Protocol):
+    """A step that can say what may be kept of a text that did not come to it."""
+
+    def hidden(self, row: Row) -> Row | None:
+        """Return the row with pseudonyms, the same object if it holds nothing personal; None: no text may be kept."""
         ...
 
 

@@ -54,6 +54,25 @@ class PersonalData:
             start = end
         return result
 
+    def hidden(self, row: Row) -> Row | None:
+        """Return a row that another step dropped as it may be kept: with pseudonyms; None if it may not."""
+        texts = list(texts_of(row))
+        new = self.hidden_texts(texts)
+        return new if new is None else with_texts(row, dict(zip(texts, new, strict=True)).__getitem__)
+
+    def hidden_texts(self, texts: list[str]) -> list[str] | None:
+        """Return the texts of one rejected record as they may be kept; None if they may not be kept.
+
+        They are not counted in `found`, and the action block does not stop the run: nobody uses these texts.
+        """
+        spans = self._scanner.find(texts)
+        if not any(spans):
+            return texts
+        if self._action != "pseudonym":
+            return None
+        new = replaced(texts, spans)
+        return [new[text] for text in texts]
+
     def _treated(self, row: Row, texts: list[str], spans: list[Sequence[Span]]) -> Row | Dropped:
         counts = Counter(span.kind for found in spans for span in found)
         self.found += counts

@@ -89,7 +89,7 @@ def read_shard(shard: Shard, source: Source) -> Iterator[Row | Rejection]:
             if isinstance(record, Malformed):
                 yield Rejection(record.reason, _sayable(record.detail), shard.name, number, _sayable(record.excerpt))
             else:
-                yield Rejection(NOT_A_ROW, _sayable(str(problem)), shard.name, number, _excerpt(record))
+                yield Rejection(NOT_A_ROW, _sayable(str(problem)), shard.name, number, excerpt_of_record(record))
         else:
             yield row
 
@@ -101,7 +101,8 @@ def _builder(source: Source, name: str) -> Callable[[object], Row]:
     return row_builder(source, name)
 
 
-def _excerpt(record: object) -> str:
+def excerpt_of_record(record: object) -> str:
+    """Return the beginning of a record that is no row, as JSON."""
     import json
 
     try:

@@ -1,4 +1,4 @@
-"""The digest of a data version, what it tells, how versions differ, and records that are erased."""
+"""The digest of a data version, what it tells, and how versions differ."""
 
 import json
 import random
@@ -12,17 +12,7 @@ from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import Store
 from tasks.data import executors, ingest, lines
 from tasks.data.build import build_dataset
-from tasks.data.erasure import erase
-from tasks.data.versions import (
-    chosen_version,
-    compare,
-    data_versions,
-    find_record,
-    profile,
-    rows_of,
-    the_row,
-    write_plot,
-)
+from tasks.data.versions import chosen_version, compare, profile, rows_of, write_plot
 
 WORDS = ("river", "stone", "window", "garden", "letter", "engine", "music", "forest", "winter", "paper", "silver")
 
@@ -140,45 +130,6 @@ def test_versions_differ_in_rows_that_came_went_or_got_another_answer(build):
     assert back.changed == [(new_id, old_id) for old_id, new_id in found.changed]
 
 
-def test_why_finds_a_record_by_id_and_by_its_text_in_every_version(build, place):
-    rows = questions(30)
-    _, first = build(("a", [*rows, {**rows[0], "output": " "}, {"bad": "qqq"}]), eval_rows=5, min_answer_chars=2)
-    seen = find_record(data_versions(place.store), rows[0]["instruction"][:60])
-    assert {(each.where, each.reason) for each in seen} >= {("rejected", "empty answer")}
-    row = next(rows_of(first, "train"))
-    [again] = find_record([first], row["id"][:16])
-    assert (again.version, again.where, again.reason, again.row) == (first.digest, "train", "", row)
-    [malformed] = find_record([first], "qqq")
-    assert (malformed.where, malformed.reason, malformed.row) == ("rejected", "not a usable conversation", None)
-    assert find_record([first], "no such text") == []
-
-
-def test_an_erased_record_is_in_no_later_version_and_nothing_keeps_its_text(build, place):
-    draw = random.Random(2)
-    rows = [*questions(30), {"instruction": f"Who wrote {passage(draw)}?", "output": "Ada Lovelace of London"}]
-    _, first = build(("a", rows), eval_rows=5)
-    row = the_row(find_record([first], "Ada Lovelace"), "Ada Lovelace")
-    erase(place.home, row, "asked to be forgotten")
-    dataset, second = build(("a", rows), eval_rows=5)
-    assert dataset.rejected == {"erased": 1}
-    assert not [path for path in second.path.iterdir() if "Lovelace" in path.read_text()]
-    assert "Lovelace" not in place.home.erased.read_text()
-    assert [seen.where for seen in find_record([first, second], row["id"])] in (
-        ["train", "rejected"],
-        ["eval", "rejected"],
-    )
-    with pytest.raises(DataError, match="was erased before"):
-        erase(place.home, row, "again")
-
-
-def test_a_record_that_is_none_or_several_is_not_erased(build):
-    _, version = build(("a", questions(30)), eval_rows=5)
-    with pytest.raises(DataError, match="no data version has such a row"):
-        the_row(find_record([version], "0123456789ab"), "0123456789ab")
-    with pytest.raises(DataError, match="30 rows match; expected the beginning of one row's id"):
-        the_row(find_record([version], "Summarise"), "Summarise")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [".png", ".svg"])
 def test_two_versions_are_drawn_side_by_side(build, tmp_path, ending):
@@ -216,12 +167,18 @@ def test_a_template_that_makes_everything_alike_is_said(build, caplog):
     assert build(("a", rows), eval_rows=5, near_duplicates=0)[0].train_rows == 35
 
 
-def test_a_frozen_set_of_which_every_row_was_erased_is_one_sentence(build, place):
-    _, first = build(("a", questions(20)), eval_rows=1)
-    [row] = rows_of(first, "eval")
-    erase(place.home, row, "asked")
-    with pytest.raises(DataError, match="of which no row is left: all were erased"):
-        build(("a", questions(20)), frozen_evaluation=first.digest)
+@pytest.mark.parametrize("damaged", ["eval.jsonl", "manifest.json"])
+def test_a_frozen_set_that_was_changed_in_place_is_refused(build, damaged):
+    _, first = build(("a", questions(20)), eval_rows=2)
+    path = first.path / damaged
+    if damaged == "eval.jsonl":
+        path.write_text(path.read_text().replace("river", "RIVER"))
+    else:
+        manifest = json.loads(path.read_text())
+        manifest["facts"]["eval_digest"] = "0" * 64
+        path.write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"^data\.frozen_evaluation is .*was changed after it was made .*restore"):
+        build(("a", questions(30)), frozen_evaluation=first.digest)
 
 
 def test_two_evaluation_sets_are_refused():

@@ -1,0 +1,92 @@
+"""Which row, as it was read, a row of a data version comes from: pairs of ids.
+
+They stand in the store beside the versions and not in them. The digest of a text before it got pseudonyms, next to the
+text that has them, would let whoever holds the version try telephone numbers until one fits.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.contracts.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_ID_BYTES = 32
+_FILE = "pairs.npy"
+
+
+class Lineage:
+    """Pairs of ids of one file of rows, 64 bytes each: what a row became, and what it was."""
+
+    def __init__(self) -> None:
+        self._pairs = bytearray()
+
+    def extend(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Add pairs of ids: the new one, the one before."""
+        for new, old in pairs:
+            self._pairs += bytes.fromhex(new + old)
+
+    def write(self, path: Path) -> None:
+        """Write the pairs into a file that `join_lineage` reads."""
+        path.write_bytes(self._pairs)
+
+
+def join_lineage(parts: Iterable[Path]) -> "NDArray[np.uint8]":
+    """Return (pairs, 2, 32) the bytes of the ids in several files, each pair once, sorted: no order of files shows."""
+    import numpy as np
+
+    words = np.frombuffer(b"".join(part.read_bytes() for part in parts), ">u8").reshape(-1, 2 * _ID_BYTES // 8)
+    words = words[np.lexsort(words.T[::-1])]
+    distinct = np.ones(len(words), bool)
+    distinct[1:] = (words[1:] != words[:-1]).any(axis=1)
+    return words[distinct].view(np.uint8).reshape(-1, 2, _ID_BYTES)
+
+
+def keep_lineage(store: Store, dataset_inputs: dict[str, Any], pairs: "NDArray[np.uint8]") -> None:
+    """Keep the pairs of the data version that these inputs determine."""
+    import numpy as np
+
+    def write(directory: Path) -> dict[str, Any]:
+        np.save(directory / _FILE, pairs)
+        return {"pairs": len(pairs)}
+
+    store.produce("lineage", dataset_inputs, write)
+
+
+def relatives(store: Store, ids: Iterable[str]) -> set[str]:
+    """Return the ids that rows had as they were read, and those that any line of steps gave the same rows.
+
+    Args:
+        store: with the lineage of every data version.
+        ids: of rows in any spelling; they are part of the result.
+    """
+    known = set(ids)
+    for column in (0, 1):  # first up to what was read, then down to whatever was made of it
+        new = set(known)
+        while new:
+            new = {other for pairs in _kept(store) for other in _partners(pairs, column, new)} - known
+            known |= new
+    return known
+
+
+def _kept(store: Store) -> "Iterator[NDArray[np.uint8]]":
+    import numpy as np
+
+    for entry in store.entries("lineage"):
+        yield np.load(entry.path / _FILE, allow_pickle=False, mmap_mode="r")
+
+
+def _partners(pairs: "NDArray[np.uint8]", column: int, ids: set[str]) -> Iterator[str]:
+    """Yield the other id of each pair that has one of `ids` in this column."""
+    import numpy as np
+
+    wanted = np.frombuffer(bytes.fromhex("".join(sorted(ids))), np.uint8).reshape(-1, _ID_BYTES)
+    # Eight bytes say for nearly every pair that it is none of them.
+    beginnings = np.ascontiguousarray(pairs[:, column, :8]).view(np.uint64).reshape(-1)
+    likely = np.flatnonzero(np.isin(beginnings, np.ascontiguousarray(wanted[:, :8]).view(np.uint64)))
+    for place in likely:
+        if pairs[place, column].tobytes().hex() in ids:
+            yield pairs[place, 1 - column].tobytes().hex()

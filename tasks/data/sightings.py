@@ -1,0 +1,133 @@
+"""Where the data versions have a record, and why it is there: by the beginning of its id, or by text in it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from tasks.contracts.errors import DataError
+from tasks.contracts.store import Entry
+from tasks.data.pieces import piece_id
+from tasks.data.rows import Row
+from tasks.data.versions import SPLITS
+
+_SHORTEST_ID = 8
+_PARENT = "meta.parent"
+_PASSAGE_CHARS = 160
+_EXCERPT = b'"excerpt":"'
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """Where a version has a record.
+
+    Attributes:
+        version: digest of the version.
+        where: train, eval or rejected.
+        reason: why it is rejected; empty if it is not.
+        detail: the same, exactly.
+        record_id: of the row; of a piece that never became a row, the digest of its excerpt.
+        row: the row; None where its text is not kept, or it never became one.
+        excerpt: of a piece that never became a row.
+        source: where it came from.
+        found_in: what was matched: id, detail, excerpt, messages, rejected (the answer not chosen) or meta.NAME.
+        passage: what stands there around the text, unless it is an id or a message.
+    """
+
+    version: str
+    where: str
+    reason: str
+    detail: str
+    record_id: str
+    row: Row | None
+    excerpt: str
+    source: str
+    found_in: str
+    passage: str
+
+
+def find_record(versions: list[Entry], wanted: str) -> list[Sighting]:
+    """Return where the versions have a record.
+
+    Args:
+        versions: where to look.
+        wanted: the beginning of its id (at least 8 hex digits), or text that stands in it.
+
+    Raises:
+        DataError: `wanted` is empty.
+    """
+    if not wanted.strip():
+        raise DataError("the record to look for is empty; expected the beginning of its id, or text that stands in it")
+    needle = orjson.dumps(wanted)[1:-1]
+    is_id = len(wanted) >= _SHORTEST_ID and all(letter in "0123456789abcdef" for letter in wanted)
+    found = []
+    for version in versions:
+        for where in (*SPLITS, "rejected"):
+            with (version.path / f"{where}.jsonl").open("rb") as file:
+                for line in file:
+                    if needle in line or (is_id and _EXCERPT in line):
+                        sighting = _sighting(version.digest, where, orjson.loads(line), wanted, is_id)
+                        found += [sighting] if sighting else []
+    return found
+
+
+def the_record(sightings: list[Sighting], wanted: str) -> Row | str:
+    """Return the one row that the sightings show, or the excerpt of the one piece that never became a row.
+
+    Raises:
+        DataError: they show none, or several.
+    """
+    rows = {seen.row["id"]: seen.row for seen in sightings if seen.row}
+    excerpts = {seen.excerpt for seen in sightings if seen.excerpt}
+    if len(rows) + len(excerpts) == 1:
+        return next(iter(rows.values())) if rows else excerpts.pop()
+    found = " and ".join(
+        f"{count} {kind}{'' if count == 1 else 's'}"
+        for count, kind in ((len(rows), "row"), (len(excerpts), "rejected piece"))
+        if count
+    )
+    said = f"{found} match" if found else "no data version has such a row"
+    raise DataError(f"the record is {wanted!r}: {said}; expected the beginning of one row's id")
+
+
+def _sighting(version: str, where: str, record: dict[str, Any], wanted: str, is_id: bool) -> Sighting | None:
+    """Tell a record that was asked for from one that only mentions another's id."""
+    row: Row | None = record if where != "rejected" else record.get("row")
+    excerpt: str = record.get("excerpt", "") if where == "rejected" else ""
+    reason, detail = (record["reason"], record["detail"]) if where == "rejected" else ("", "")
+    record_id = row["id"] if row else piece_id(excerpt) if excerpt else ""
+    texts: list[tuple[str, str]] = [] if row is not None else [("detail", detail), ("excerpt", excerpt)]
+    if row is not None:
+        texts += (("messages", message["content"]) for message in row["messages"])
+        texts += [("rejected", row["rejected"])] if "rejected" in row else []
+        texts += ((name, text) for name, text in leaves_of(row["meta"], "meta") if not (is_id and name == _PARENT))
+    if is_id and (record_id or detail).startswith(wanted):
+        found_in, text = "id", ""
+    else:
+        found_in, text = next(((name, text) for name, text in texts if wanted in text), ("", ""))
+    if not found_in:
+        return None
+    passage = "" if found_in == "messages" else _around(text, wanted)
+    return Sighting(version, where, reason, detail, record_id, row, excerpt, record["source"], found_in, passage)
+
+
+def leaves_of(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts and numbers in a JSON value, each with where it stands (names joined by dots)."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves_of(inner, f"{name}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            yield from leaves_of(inner, name)
+    else:
+        yield name, value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _around(text: str, wanted: str) -> str:
+    start = (
+        max(0, text.find(wanted) - (_PASSAGE_CHARS - len(wanted)) // 2)
+        if len(wanted) < _PASSAGE_CHARS
+        else text.find(wanted)
+    )
+    return text[start : start + _PASSAGE_CHARS]
