@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasks.contracts.artifacts import BaseModelRef, DatasetRef, RowSet
 from tasks.contracts.augment_config import AugmentSection
@@ -21,15 +21,11 @@ from tasks.data.erasure import erased_marks
 from tasks.data.executors import Result, run_jobs
 from tasks.data.index import EVALUATION, FROZEN, SOURCES, IndexedFile, join_indexes
 from tasks.data.ingest import CODE, Place, Progress, no_progress, rejected_pieces, row_files
-from tasks.data.lineage import Lineage, join_lineage, keep_lineage
+from tasks.data.lineage import Lineage, keep_lineage
 from tasks.data.made_rows import add_made_rows
 from tasks.data.pieces import kept_pieces
 from tasks.data.split import NEAR_DUPLICATE, REASONS, Division, divide
 from tasks.data.versions import frozen_dataset
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 log = logging.getLogger("llm_retrain.data")
 
@@ -97,7 +93,8 @@ def build_dataset(
     def write(directory: Path) -> dict[str, Any]:
         build = _Build(directory, rows, evaluation_rows, frozen, data)
         facts = build.run(place, tokenizer, erased, progress)
-        keep_lineage(place.store, inputs, build.lineage)
+        keep_lineage(place.store, inputs, sorted(build.work.glob("*.lineage")))
+        shutil.rmtree(build.work)
         return facts
 
     entry = place.store.produce("dataset", inputs, write)
@@ -105,9 +102,6 @@ def build_dataset(
 
 
 class _Build:
-    lineage: "NDArray[np.uint8]"
-    """Which row became which, once `run` is through (`join_lineage`)."""
-
     def __init__(
         self, directory: Path, rows: RowSet, evaluation_rows: RowSet | None, frozen: Entry | None, data: DataSection
     ) -> None:
@@ -117,6 +111,7 @@ class _Build:
         self.frozen = frozen
 
     def run(self, place: Place, tokenizer: Path | None, erased: list[str], progress: Progress) -> dict[str, Any]:
+        """Write the files of the data set and return its facts; what was needed meanwhile is left in `work`."""
         from tasks.data.near_rows import NearRows
 
         self.work.mkdir()
@@ -138,10 +133,8 @@ class _Build:
         of_pieces = Lineage()
         written.write_rejected(stems, kept_pieces(self._malformed(), self.data.cleaning, erased, of_pieces), self.work)
         of_pieces.write(self.work / "pieces.lineage")
-        self.lineage = join_lineage([*(_beside(stem, "lineage") for stem in stems), self.work / "pieces.lineage"])
         contamination = written.write_contamination()
         made = add_made_rows(self.directory, self.data, frozenset(erased)) if self.data.augment.methods else {}
-        shutil.rmtree(self.work)
         return {
             **asdict(total),
             "eval_digest": digest_of(evaluated),

@@ -4,6 +4,7 @@ They stand in the store beside the versions and not in them. The digest of a tex
 text that has them, would let whoever holds the version try telephone numbers until one fits.
 """
 
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ID_BYTES = 32
-_FILE = "pairs.npy"
+_FILE = "pairs"
 
 
 class Lineage:
@@ -30,28 +31,25 @@ class Lineage:
             self._pairs += bytes.fromhex(new + old)
 
     def write(self, path: Path) -> None:
-        """Write the pairs into a file that `join_lineage` reads."""
+        """Write the pairs into a file that `keep_lineage` reads."""
         path.write_bytes(self._pairs)
 
 
-def join_lineage(parts: Iterable[Path]) -> "NDArray[np.uint8]":
-    """Return (pairs, 2, 32) the bytes of the ids in several files, each pair once, sorted: no order of files shows."""
-    import numpy as np
+def keep_lineage(store: Store, dataset_inputs: dict[str, Any], parts: Iterable[Path]) -> None:
+    """Keep the pairs of the data version that these inputs determine.
 
-    words = np.frombuffer(b"".join(part.read_bytes() for part in parts), ">u8").reshape(-1, 2 * _ID_BYTES // 8)
-    words = words[np.lexsort(words.T[::-1])]
-    distinct = np.ones(len(words), bool)
-    distinct[1:] = (words[1:] != words[:-1]).any(axis=1)
-    return words[distinct].view(np.uint8).reshape(-1, 2, _ID_BYTES)
-
-
-def keep_lineage(store: Store, dataset_inputs: dict[str, Any], pairs: "NDArray[np.uint8]") -> None:
-    """Keep the pairs of the data version that these inputs determine."""
-    import numpy as np
+    Args:
+        store: gets an entry of the kind lineage.
+        dataset_inputs: what the key of the data version is made of.
+        parts: files that `Lineage` wrote. Their order does not matter, and a pair may stand in several.
+    """
 
     def write(directory: Path) -> dict[str, Any]:
-        np.save(directory / _FILE, pairs)
-        return {"pairs": len(pairs)}
+        with (directory / _FILE).open("wb") as whole:
+            for part in parts:
+                with part.open("rb") as file:
+                    shutil.copyfileobj(file, whole)
+            return {"pairs": whole.tell() // (2 * _ID_BYTES)}
 
     store.produce("lineage", dataset_inputs, write)
 
@@ -76,7 +74,8 @@ def _kept(store: Store) -> "Iterator[NDArray[np.uint8]]":
     import numpy as np
 
     for entry in store.entries("lineage"):
-        yield np.load(entry.path / _FILE, allow_pickle=False, mmap_mode="r")
+        if entry.facts["pairs"]:  # an empty file has no map
+            yield np.memmap(entry.path / _FILE, np.uint8, "r").reshape(-1, 2, _ID_BYTES)
 
 
 def _partners(pairs: "NDArray[np.uint8]", column: int, ids: set[str]) -> Iterator[str]:

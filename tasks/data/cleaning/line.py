@@ -119,11 +119,9 @@ class Line:
         for _, step in self._steps[place + 1 :]:
             if hidden is not None and isinstance(step, HidesPersonalData):
                 hidden = step.hidden(hidden)
-        return (
-            hidden
-            if hidden is None or hidden is row
-            else {**hidden, "id": id_of(hidden["messages"], hidden.get(REJECTED))}
-        )
+        if hidden is None or hidden is row:
+            return hidden
+        return {**hidden, "id": id_of(hidden["messages"], hidden.get(REJECTED))}
 
 
 def build_line(steps: tuple[CleaningStep, ...], tokenizer_path: Path | None) -> Line:

@@ -9,7 +9,7 @@ from tasks.data.chunk import clean_chunk
 from tasks.data.erasure import marks_of
 from tasks.data.index import SOURCES, IndexedFile, join_indexes
 from tasks.data.lines import LineReader
-from tasks.data.rows import answer_of, build_row, row_line
+from tasks.data.rows import answer_of, build_row, id_of, row_line
 
 STEPS = [{"step": "unicode"}, {"step": "whitespace"}]
 
@@ -146,3 +146,53 @@ def test_what_is_dropped_for_personal_data_leaves_no_text(clean):
     assert len(kept) == 1
     assert (record["reason"], record["row"]) == ("personal data", None)
     assert "13800138000" not in str(record)
+
+
+BLOCKED = {"step": "blocked", "words": ["spam"]}
+PERSONAL = {"step": "personal"}
+
+
+@pytest.mark.parametrize("steps", [[BLOCKED, PERSONAL], [BLOCKED, {"step": "whitespace"}, PERSONAL]])
+def test_a_row_that_never_came_to_the_personal_step_is_kept_with_pseudonyms(clean, steps):
+    result, _, [record] = clean(row("spam for ada@example.org?", "Call 13800138000, ada@example.org"), steps=steps)
+    assert [message["content"] for message in record["row"]["messages"]] == [
+        "spam for <EMAIL_1>?",
+        "Call <PHONE_1>, <EMAIL_1>",
+    ]
+    assert record["row"]["id"] == id_of(record["row"]["messages"])
+    assert (record["reason"], result["dropped"]) == ("blocked word", {"blocked word": 1})
+    assert result["steps"]["personal"] == {"changed": 0, "dropped": 0}
+
+
+@pytest.mark.parametrize("action", ["drop", "block"])
+def test_text_that_a_later_step_would_drop_or_refuse_is_not_kept(clean, action):
+    steps = [BLOCKED, {**PERSONAL, "action": action}]
+    result, _, records = clean(row("spam for ada@example.org?", "yes"), row("spam?", "yes"), steps=steps)
+    assert result["dropped"] == {"blocked word": 2}
+    assert sorted(record["row"] is None for record in records) == [False, True]
+    assert "ada" not in str(records)
+
+
+def test_a_row_dropped_between_two_personal_steps_is_kept_as_the_second_leaves_it(clean):
+    steps = [{**PERSONAL, "kinds": ["email"]}, BLOCKED, {**PERSONAL, "kinds": ["phone"]}]
+    _, _, [record] = clean(row("spam for ada@example.org?", "Call 13800138000"), steps=steps)
+    assert [message["content"] for message in record["row"]["messages"]] == ["spam for <EMAIL_1>?", "Call <PHONE_1>"]
+
+
+def test_a_row_dropped_after_the_personal_step_has_the_id_of_the_text_that_is_shown(clean):
+    given = row("spam for ada@example.org?", "yes")
+    _, _, [record] = clean(given, steps=[PERSONAL, BLOCKED])
+    assert record["row"]["id"] == id_of(record["row"]["messages"]) != given["id"]
+
+
+def test_without_a_personal_step_a_dropped_row_is_kept_as_it_is(clean):
+    given = row("spam for ada@example.org?", "yes")
+    _, _, [record] = clean(given, steps=[BLOCKED])
+    assert record["row"] == given
+
+
+def test_an_erased_row_is_recognised_before_it_gets_pseudonyms(clean):
+    secret = row("caf\u00e9 spam for ada@example.org?", "yes")
+    steps = [{"step": "unicode"}, BLOCKED, PERSONAL]
+    result, _, _ = clean(row("cafÃ© spam for ada@example.org?", "yes"), erased=marks_of(secret), steps=steps)
+    assert result["dropped"] == {"erased": 1}

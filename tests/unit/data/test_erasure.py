@@ -97,12 +97,13 @@ def test_the_originals_of_exact_duplicates_stay_out_under_another_line(build, fo
     assert build(RAW, *others)[0] == {"erased": 3}
 
 
-def test_of_equal_rows_the_one_that_went_takes_the_one_that_stayed_with_it(build, forget):
-    other = {**RAW, "output": "<u>ADA</u> Lovelace"}
-    _, first = build(RAW, other, cleaning=HTML)
-    gone = next(seen for seen in find_record([first], "Lovelace") if seen.where == "rejected")
-    forget(gone.record_id)
-    assert build(RAW, other)[0] == {"erased": 2}
+@pytest.mark.parametrize("number", [0, 1])
+def test_of_equal_rows_one_that_went_takes_the_others_with_it(build, forget, number):
+    others = [{**RAW, "output": "<b>aDA</b> Lovelace"}, {**RAW, "output": "<u>ADA</u> Lovelace"}]
+    _, first = build(RAW, *others, cleaning=HTML)
+    gone = [seen for seen in find_record([first], "Lovelace") if seen.where == "rejected"]
+    forget(gone[number].record_id)
+    assert build(RAW, *others)[0] == {"erased": 3}
 
 
 def test_a_row_that_a_later_step_dropped_stays_out_under_another_line(build, forget):
@@ -119,6 +120,13 @@ def test_a_row_with_pseudonyms_stays_out_when_there_is_no_such_step(build, forge
     [seen] = find_record([first], "I believe")
     assert "<EMAIL_1>" in seen.row["messages"][-1]["content"]
     forget(seen.record_id)
+    assert build(record)[0] == {"erased": 1}
+
+
+def test_a_row_dropped_before_it_came_to_the_personal_step_stays_out_without_it(build, forget):
+    record = {"instruction": "Who <b>wrote</b> it?", "output": "ada@example.org, I believe"}
+    build(record, cleaning=({"step": "html"}, {"step": "blocked", "words": ["believe"]}, {"step": "personal"}))
+    forget("<EMAIL_1>, I believe")
     assert build(record)[0] == {"erased": 1}
 
 

@@ -9,9 +9,11 @@ from tasks.contracts.config import DataSection, load_config
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import LookupOnlyStore
 from tasks.data.build import build_dataset
+from tasks.data.erasure import erase
 from tasks.data.ingest import ingest
 from tasks.data.made_rows import NEAR_EVALUATION, add_made_rows
 from tasks.data.rows import build_row, row_line
+from tasks.data.traces import traces_of
 from tasks.data.versions import chosen_version
 
 WORDS = ("river", "stone", "window", "garden", "letter", "engine", "music", "forest", "winter", "paper", "silver")
@@ -85,6 +87,35 @@ def test_what_is_made_too_much_like_an_evaluation_row_is_not_trained_on(tmp_path
     counts = add_made_rows(tmp_path, data)
     assert counts["synonyms"] == {"made": 0, NEAR_EVALUATION: 1}
     assert len(list(read_jsonl(tmp_path / "train.jsonl"))) == 1
+
+
+def erased(place, row):
+    traces = traces_of(row, place.home, place.store)
+    return erase(place.home, traces.marks, "asked")
+
+
+def test_an_erased_parent_takes_its_made_rows_with_it(build, place, synonyms):
+    first, version = build(methods=[synonyms])
+    train = {row["id"]: row for row in read_jsonl(version.path / "train.jsonl")}
+    made = next(row for row in train.values() if "parent" in row["meta"])
+    erased(place, train[made["meta"]["parent"]])
+    second, later = build(methods=[synonyms])
+    assert second.rejected == {"erased": 1}
+    assert second.made_rows == first.made_rows - 1
+    left = {row["id"] for row in read_jsonl(later.path / "train.jsonl")}
+    assert set(train) - left == {made["id"], made["meta"]["parent"]}
+
+
+def test_an_erased_made_row_is_not_made_again_and_its_parent_stays(build, place, synonyms):
+    first, version = build(methods=[synonyms])
+    train = {row["id"]: row for row in read_jsonl(version.path / "train.jsonl")}
+    made = next(row for row in train.values() if "parent" in row["meta"])
+    erased(place, made)
+    second, later = build(methods=[synonyms])
+    assert (second.made_rows, second.rejected) == (first.made_rows - 1, {})
+    before, after = (each.facts["augmentation"]["synonyms"] for each in (version, later))
+    assert after == {**before, "made": before["made"] - 1, "erased": 1}
+    assert set(train) - {row["id"] for row in read_jsonl(later.path / "train.jsonl")} == {made["id"]}
 
 
 def test_paths_of_methods_count_from_their_file(tmp_path):

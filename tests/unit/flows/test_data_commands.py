@@ -86,9 +86,33 @@ def test_why_and_erase_follow_a_record_through_the_versions(call, config):
     assert (seen["where"] in ("train", "eval"), seen["models"]) == (True, [])
     said = call("erase", seen["row"]["id"][:16], "--reason", "she asked")
     assert "no future version will have it" in said
+    assert "What still holds it" in said
     again = call("build", "--config", config, "--json")
     assert again["rejected"] == {"empty answer": 1, "erased": 1}
     assert {each["where"] for each in call("why", seen["row"]["id"], "--json")["sightings"]} >= {"rejected"}
+
+
+def test_erase_names_versions_row_sets_and_models_that_still_hold_the_record(call, config, monkeypatch):
+    built = call("build", "--config", config, "--json")
+    monkeypatch.setattr("flows.data_commands._models_by_version", lambda *_: {built["digest"]: [3, 4], "other": [5]})
+    said = call("erase", "Ada Lovelace", "--reason", "she asked", "--json")
+    held = said["held_by"]
+    assert (held["versions"], held["models"]) == ([built["digest"]], [3, 4])
+    assert len(held["row_sets"]) == 1
+    assert (held["results"], held["sources"]) == ([], [])
+    assert "Lovelace" not in json.dumps(said["erased"])
+
+
+def test_a_piece_that_never_became_a_row_is_erased_by_its_text(call, config, tmp_path):
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"ask": "Grace Hopper"}\n')
+    first = call("build", "--config", config, "--json")
+    said = call("erase", "Grace Hopper", "--reason", "she asked")
+    assert "no future version will have it" in said
+    second = call("build", "--config", config, "--json")
+    assert second["rejected"] == first["rejected"]
+    [seen] = call("why", "Grace Hopper", "--json")["sightings"]
+    assert seen["version"] == first["digest"] != second["digest"]
 
 
 def test_a_record_nobody_has_is_said(call, config):
