@@ -52,6 +52,8 @@ class Line:
 
     def __init__(self, steps: list[tuple[str, Step]]) -> None:
         self._steps = steps
+        self._place_of = {name: place for place, (name, _) in enumerate(steps)}
+        self._hiding = [(place, step) for place, (_, step) in enumerate(steps) if isinstance(step, HidesPersonalData)]
         self._gate = Gate([step for _, step in steps])
 
     @property
@@ -114,10 +116,10 @@ class Line:
             The row, with the id of its texts; the same object if it holds nothing personal. None if such a step drops
             or refuses what it finds, so that the text must not be kept.
         """
-        place = next((number for number, (name, _) in enumerate(self._steps) if name == dropped_by), len(self._steps))
+        place = self._place_of.get(dropped_by, len(self._steps))
         hidden: Row | None = row
-        for _, step in self._steps[place + 1 :]:
-            if hidden is not None and isinstance(step, HidesPersonalData):
+        for number, step in self._hiding:
+            if hidden is not None and number > place:
                 hidden = step.hidden(hidden)
         if hidden is None or hidden is row:
             return hidden
