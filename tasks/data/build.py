@@ -4,7 +4,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from tasks.data.accounts import ORIGINS, accounts_of, check_not_empty, sum_of, s
 from tasks.data.dataset_files import DatasetFiles
 from tasks.data.erasure import erased_marks
 from tasks.data.executors import Result, run_jobs
-from tasks.data.index import EVALUATION, FROZEN, SOURCES, IndexedFile, join_indexes
+from tasks.data.frozen import pair_shadows, rewording_steps, write_marked
+from tasks.data.index import EVALUATION, FROZEN, SHADOW, SOURCES, IndexedFile, join_indexes
 from tasks.data.ingest import CODE, Place, Progress, no_progress, rejected_pieces, row_files
 from tasks.data.lineage import Lineage, keep_lineage
 from tasks.data.made_rows import add_made_rows
@@ -122,16 +123,20 @@ class _Build:
             for stem, result, origin in zip(stems, results, origins, strict=True)
         ]
         index = join_indexes(parts)
+        index = replace(index, shadows=pair_shadows(index))
         near = NearRows(index, stems, self.data.near_duplicates) if self.data.near_duplicates else None
         division = divide(index, near, self.data)
-        _warn_of_clusters(division, len(index), self.data)
-        accounts = accounts_of(index, division, self.row_sets, origins, results)
+        _warn_of_clusters(division, int((index.origin != SHADOW).sum()), self.data)
+        counted = [number for number, origin in enumerate(origins) if origin != SHADOW]
+        results = [results[number] for number in counted]
+        accounts = accounts_of(index, division, self.row_sets, [origins[number] for number in counted], results)
         total = sum_of(list(accounts.values()))
         check_not_empty(total, accounts, self.data)
         written = DatasetFiles(self.directory, index, division, self.data)
         evaluated = written.write_chosen()
         of_pieces = Lineage()
-        written.write_rejected(stems, kept_pieces(self._malformed(), self.data.cleaning, erased, of_pieces), self.work)
+        pieces = kept_pieces(self._malformed(), self.data.cleaning, erased, of_pieces)
+        written.write_rejected([stems[number] for number in counted], pieces, self.work)
         of_pieces.write(self.work / "pieces.lineage")
         contamination = written.write_contamination()
         made = add_made_rows(self.directory, self.data, frozenset(erased)) if self.data.augment.methods else {}
@@ -150,19 +155,23 @@ class _Build:
     def _clean(
         self, place: Place, tokenizer: Path | None, erased: list[str], progress: Progress
     ) -> tuple[list[int], list[Path], list[Result]]:
-        """Run the cleaning line over every file of rows; a frozen evaluation set is only indexed."""
+        """Run the cleaning line over every file of rows; a frozen evaluation set stays as it is, and gets shadows."""
         found = [(origin, path) for origin, row_set in self.row_sets.items() for path in row_files(row_set)]
         if self.frozen:
             found.append((FROZEN, self.frozen.path / "eval.jsonl"))
         data = self.data
+        steps = {FROZEN: (), SHADOW: rewording_steps(data.cleaning)}
+        if self.frozen and steps[SHADOW]:
+            write_marked(self.frozen.path / "eval.jsonl", self.work / "shadow.jsonl")
+            found.append((SHADOW, self.work / "shadow.jsonl"))
         jobs = []
         for number, (origin, path) in enumerate(found):
-            is_raw = origin != FROZEN
+            is_raw = origin in self.row_sets
             jobs.append(
                 {
                     "rows": str(path),
                     "out": str(self.work / f"chunk-{number:05}"),
-                    "steps": [step.model_dump(mode="json") for step in data.cleaning] if is_raw else [],
+                    "steps": [step.model_dump(mode="json") for step in steps.get(origin, data.cleaning)],
                     "tokenizer": str(tokenizer) if tokenizer and is_raw else None,
                     "min_answer_chars": data.min_answer_chars if is_raw else 1,
                     "max_row_chars": data.max_row_chars if is_raw else sys.maxsize,

@@ -31,6 +31,7 @@ from tasks.data.rows import (
     rejected_line,
     row_line,
 )
+from tasks.data.turns import TurnHashes
 
 _BATCH_ROWS = 2_048
 _STEPS: TypeAdapter[tuple[CleaningStep, ...]] = TypeAdapter(tuple[CleaningStep, ...])
@@ -95,6 +96,7 @@ class _Chunk:
         self._lineage = Lineage()
         self._slices: dict[str, int] = {}
         self._slice_of: list[int] = []
+        self._turns = TurnHashes()
         self._rows = 0
         self._sketches: list[tuple[Sketch, Sketch, U8]] = []
 
@@ -142,6 +144,7 @@ class _Chunk:
             slice=np.array(self._slice_of, np.int32),
             offset=np.array(self._kept.offsets, np.int64),
             length=np.array(self._kept.lengths, np.int32),
+            **self._turns.columns(),
         )
         np.savez(
             f"{self._out}.dropped.npz",
@@ -178,6 +181,8 @@ class _Chunk:
         hashed = hashlib.blake2b(prompt.encode(), digest_size=16)
         self._prompts.append(hashed.digest())
         hashed.update(conversation[len(prompt) :].encode())
+        if len(row["messages"]) > 2 or "rejected" in row:  # most rows are a question and its answer
+            self._turns.add(len(self._slice_of), conversation, "rejected" in row)
         if "rejected" in row:
             hashed.update((MESSAGE_START + fold_text(row["rejected"])).encode())
         self._conversations.append(hashed.digest())

@@ -107,7 +107,7 @@ class DatasetFiles:
             case split.NEAR_DUPLICATE:
                 return f"of row {other}, {self._division.similarity[row]:.0%} alike"
             case split.TWIN:
-                return f"the prompt is that of row {other}"
+                return f"the prompt is that of row {other}" + (", cleaned as today" if self._is_reworded(row) else "")
             case split.NEAR_TWIN:
                 return f"in the cluster of row {other}"
             case split.UNBALANCED:
@@ -115,6 +115,11 @@ class DatasetFiles:
         assert reason == split.NOT_SELECTED, reason
         quota = "eval_rows" if self._index.origin[row] == EVALUATION else "train_rows"
         return f"data.{quota} is {getattr(self._data, quota)}"
+
+    def _is_reworded(self, row: int) -> bool:
+        """Say whether a row has the prompt of a frozen one only as that is worded today."""
+        about = int(self._division.about[row])
+        return about >= 0 and bool((self._index.prompt[row] != self._index.prompt[about]).any())
 
 
 def _write_malformed(record: dict[str, Any], writer: LineWriter) -> bytes:

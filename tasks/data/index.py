@@ -9,12 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.data.turns import Turns
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SOURCES, EVALUATION, FROZEN = 0, 1, 2
-"""Origins: rows of data.sources, of data.evaluation_sources, and of an evaluation set that was frozen."""
+SOURCES, EVALUATION, FROZEN, SHADOW = 0, 1, 2, 3
+"""Origins: rows of data.sources, of data.evaluation_sources, of an evaluation set that was frozen, and those frozen
+rows as today's cleaning line words them, which are only compared."""
 
 COLUMNS = ("id", "tie", "conversation", "prompt", "offset", "length")
 
@@ -29,12 +32,14 @@ class Index:
         conversation: (rows, 2) 128-bit hash of the conversation but for case and white space.
         prompt: (rows, 2) the same of the messages before the answer.
         slice: (rows,) place in `slices`.
-        origin: (rows,) SOURCES, EVALUATION or FROZEN.
+        origin: (rows,) SOURCES, EVALUATION, FROZEN or SHADOW.
         file: (rows,) place in `files`.
         offset: (rows,) where the line begins, in bytes.
         length: (rows,) its bytes, with the line feed.
         slices: names of slices, sorted.
         files: the files of lines.
+        turns: how rows of several turns begin.
+        shadows: (pairs, 2) each shadow that counts, and its frozen row.
     """
 
     id: "NDArray[np.uint8]"
@@ -48,6 +53,8 @@ class Index:
     length: "NDArray[np.int32]"
     slices: tuple[str, ...]
     files: tuple[Path, ...]
+    turns: Turns | None = None
+    shadows: "NDArray[np.int64] | None" = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -99,7 +106,7 @@ class IndexedFile:
         lines: the file of lines.
         columns: the .npz, with "slice" as places in `slices`.
         slices: names of the slices in this file.
-        origin: SOURCES, EVALUATION or FROZEN.
+        origin: SOURCES, EVALUATION, FROZEN or SHADOW.
     """
 
     lines: Path
@@ -139,4 +146,5 @@ def join_indexes(parts: list[IndexedFile]) -> Index:
         file=np.repeat(np.arange(len(parts), dtype=np.int32), sizes),
         slices=names,
         files=tuple(part.lines for part in parts),
+        turns=Turns.joined(loaded, sizes),
     )

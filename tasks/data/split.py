@@ -1,7 +1,8 @@
 """Which rows are trained on, which are evaluated, and why the others are neither: decided on the index alone.
 
 No evaluation row has a twin in training. Twins are rows with the same prompt but for case and white space, whatever
-they answer, and rows whose prompts are near duplicates: both are one cluster, on one side of the split.
+they answer, rows whose prompts or conversations are near duplicates, and turns of one dialogue: all of them are one
+cluster, on one side of the split. A frozen row's cluster is also that of its shadow (frozen.py).
 
 Everything is decided by hashes of content and the seed: neither the order in which rows were read nor the number of
 processes changes the result.
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from tasks.contracts.config import DataSection
 from tasks.contracts.errors import DataError
-from tasks.data.index import EVALUATION, FROZEN, SOURCES, Index, drawn
+from tasks.data.index import EVALUATION, FROZEN, SHADOW, SOURCES, Index, drawn
+from tasks.data.slice_shares import stratified, within_share
+from tasks.data.turns import dialogue_links, equal_groups
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,13 +105,16 @@ class _Divider:
         self.reason = np.zeros(rows, np.int8)
         self.about = np.full(rows, -1, np.int64)
         self.similarity = np.ones(rows, np.float32)
+        self.shadows = index.shadows if index.shadows is not None else np.zeros((0, 2), np.int64)
+        self.takes_part = index.origin != SHADOW
+        self.takes_part[self.shadows[:, 0]] = True
 
     def run(self) -> Division:
         import numpy as np
 
         for origin in (SOURCES, EVALUATION):
             self._drop_duplicates(np.flatnonzero(self.index.origin == origin))
-        alive = np.flatnonzero(self.reason == 0)
+        alive = np.flatnonzero((self.reason == 0) & self.takes_part)
         cluster = self._cluster(alive)
         chosen = self._choose_evaluation(alive, cluster)
         is_chosen = np.zeros(len(self.index), bool)
@@ -122,7 +128,7 @@ class _Divider:
             about=self.about,
             similarity=self.similarity,
             clusters=int(cluster.max()) + 1 if len(cluster) else 0,
-            largest_cluster=int(np.bincount(cluster).max()) if len(cluster) else 0,
+            largest_cluster=int(np.bincount(cluster[self.index.origin[alive] != SHADOW]).max(initial=0)),
         )
 
     def _reject(self, rows: "NDArray[np.int64]", reason: str, about: "NDArray[np.int64] | int" = -1) -> None:
@@ -161,20 +167,31 @@ class _Divider:
         first[order] = ordered[starts][np.cumsum(starts) - 1]
         return first
 
+    def _stands_for(self) -> "NDArray[np.int64]":
+        """Return (rows,) the row that is left of each row and its duplicates."""
+        import numpy as np
+
+        stands_for = np.where(self.reason == 0, np.arange(len(self.index)), self.about)
+        return stands_for[stands_for]  # the first of equal rows may itself be a near duplicate
+
     def _cluster(self, alive: "NDArray[np.int64]") -> "NDArray[np.int64]":
-        """Return the cluster of each of `alive`, from 0: equal prompts and near ones, also by way of another row."""
+        """Return the cluster of each of `alive`, from 0: all that are linked, also by way of another row."""
         import numpy as np
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
-        links = [self._first_of_equals(alive, self.index.prompt)]
+        names = [self._first_of_equals(alive, self.index.prompt)]
         if self.near is not None:
             among = np.zeros(len(self.index), bool)
             among[alive] = True
-            links += [names[alive] for names in self.near.clusters(among)]
+            names += [near[alive] for near in self.near.clusters(among)]
+        turn, continued = dialogue_links(self.index, self.takes_part, self._stands_for())
         place_of = np.empty(len(self.index), np.int64)
         place_of[alive] = np.arange(len(alive))
-        ends = np.tile(np.arange(len(alive)), len(links)), place_of[np.concatenate(links)]
+        ends = (
+            np.concatenate([*[np.arange(len(alive))] * len(names), place_of[turn], place_of[self.shadows[:, 0]]]),
+            place_of[np.concatenate([*names, continued, self.shadows[:, 1]])],
+        )
         graph = coo_array((np.ones(len(ends[0]), np.bool_), ends), shape=(len(alive), len(alive)))
         labels: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
         return labels
@@ -223,9 +240,22 @@ class _Divider:
         head[cluster[evaluated][by_rank]] = alive[evaluated][by_rank]  # of several, the smallest rank is written last
         twin = (head[cluster] >= 0) & ~evaluated & (self.index.origin[alive] == SOURCES)
         rows, of = alive[twin], head[cluster[twin]]
-        same = (self.index.prompt[rows] == self.index.prompt[of]).all(axis=1)
-        self._reject(rows[same], TWIN, of[same])
+        asked = self._asked_by(rows, alive[evaluated])
+        same = asked >= 0
+        self._reject(rows[same], TWIN, asked[same])
         self._reject(rows[~same], NEAR_TWIN, of[~same])
+
+    def _asked_by(self, rows: "NDArray[np.int64]", evaluated: "NDArray[np.int64]") -> "NDArray[np.int64]":
+        """Return for each of `rows` the evaluated one that asks the same, itself or by its shadow, or -1: the smallest."""
+        import numpy as np
+
+        asking = np.concatenate([evaluated, self.shadows[:, 0]])
+        meant = np.concatenate([evaluated, self.shadows[:, 1]])
+        group = equal_groups(self.index.prompt[np.concatenate([rows, asking])])
+        asked_by = np.full(len(group), -1, np.int64)
+        order = np.argsort(-self.rank[meant], kind="stable")
+        asked_by[group[len(rows) :][order]] = meant[order]  # of several, the smallest rank is written last
+        return asked_by[group[: len(rows)]]
 
     def _choose_training(self, is_chosen: "NDArray[np.bool_]") -> "NDArray[np.int64]":
         import numpy as np
@@ -238,57 +268,3 @@ class _Divider:
             order = order[within]
         self._reject(order[self.data.train_rows :], NOT_SELECTED)
         return order[: self.data.train_rows]
-
-
-def stratified(slices: "NDArray[np.int32]", quota: int) -> "NDArray[np.int64]":
-    """Choose `quota` places so that each slice has its share of them, by largest remainder; the first places win.
-
-    Args:
-        slices: (n,) slice of each place, in the order of preference. Slices are numbered by name.
-        quota: places to choose, at most n.
-    """
-    import numpy as np
-
-    codes, counts, place = _by_slice(slices)
-    exact = counts * (quota / max(1, len(slices)))
-    seats = np.floor(exact).astype(np.int64)
-    remainder = np.argsort(seats - exact, kind="stable")
-    seats[remainder[: quota - int(seats.sum())]] += 1
-    return np.flatnonzero(place < seats[codes])
-
-
-def within_share(slices: "NDArray[np.int32]", share: float, quota: int) -> "NDArray[np.bool_]":
-    """Say which places stay so that no slice has more than `share` of those that stay; the first places win.
-
-    Args:
-        slices: (n,) slice of each place, in the order of preference.
-        share: 0 to 1.
-        quota: places that stay at most.
-
-    Raises:
-        DataError: there are too few slices.
-    """
-    import numpy as np
-
-    _, counts, place = _by_slice(slices)
-    total = min(quota, len(slices))
-    while (fitting := int(np.minimum(counts, int(share * total)).sum())) < total:
-        total = fitting  # fewer rows allow each slice fewer
-    if total == 0 and len(slices):
-        raise DataError(
-            f"data.max_slice_share is {share:g} and the rows have {len(counts)} slices; expected at least "
-            f"{1 / len(counts):.2g}, or no row could stay"
-        )
-    stays: NDArray[np.bool_] = place < int(share * total)
-    return stays
-
-
-def _by_slice(slices: "NDArray[np.int32]") -> "tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]":
-    """Return the slice of each place as a number from 0, the places of each slice, and each place's number in it."""
-    import numpy as np
-
-    _, codes, counts = np.unique(slices, return_inverse=True, return_counts=True)
-    order = np.argsort(codes, kind="stable")
-    place = np.empty(len(slices), np.int64)
-    place[order] = np.arange(len(slices)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return codes, counts, place

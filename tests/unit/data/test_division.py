@@ -6,17 +6,8 @@ import pytest
 from tasks.contracts.config import DataSection
 from tasks.contracts.errors import DataError
 from tasks.data.index import FROZEN, SOURCES, Index
-from tasks.data.split import (
-    NEAR_DUPLICATE,
-    NEAR_TWIN,
-    REASONS,
-    TWIN,
-    UNBALANCED,
-    Linked,
-    divide,
-    stratified,
-    within_share,
-)
+from tasks.data.slice_shares import stratified, within_share
+from tasks.data.split import NEAR_DUPLICATE, NEAR_TWIN, REASONS, TWIN, UNBALANCED, Linked, divide
 
 
 def index_of(prompts, answers=None, slices=None, origins=None):
