@@ -246,7 +246,7 @@ class _Divider:
         self._reject(rows[~same], NEAR_TWIN, of[~same])
 
     def _asked_by(self, rows: "NDArray[np.int64]", evaluated: "NDArray[np.int64]") -> "NDArray[np.int64]":
-        """Return for each of `rows` the evaluated one that asks the same, itself or by its shadow, or -1: the smallest."""
+        """Return for each of `rows` the first evaluated one that asks the same, itself or by its shadow, or -1."""
         import numpy as np
 
         asking = np.concatenate([evaluated, self.shadows[:, 0]])

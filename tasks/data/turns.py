@@ -105,7 +105,7 @@ class TurnHashes:
         """Return the arrays of `Turns` for this file."""
         import numpy as np
 
-        columns = {}
+        columns: dict[str, Any] = {}
         for kind, rows in self._rows.items():
             columns[f"{kind}_row"] = np.array(rows, np.int32)
             columns[kind] = np.frombuffer(self._hashes[kind], np.uint64).reshape(-1, 2)
