@@ -1,11 +1,13 @@
 """The split on an index alone: duplicates, clusters, quotas, shares, a frozen evaluation set."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tasks.contracts.config import DataSection
 from tasks.contracts.errors import DataError
-from tasks.data.index import FROZEN, SOURCES, Index
+from tasks.data.index import FROZEN, SHADOW, SOURCES, Index
 from tasks.data.slice_shares import stratified, within_share
 from tasks.data.split import NEAR_DUPLICATE, NEAR_TWIN, REASONS, TWIN, UNBALANCED, Linked, divide
 
@@ -101,6 +103,28 @@ def test_frozen_rows_are_the_evaluation_set_and_what_is_alike_is_not_trained_on(
     assert reasons(division, TWIN) == [0, 1]
     assert reasons(division, NEAR_TWIN) == [2]
     assert sorted(division.train) == [3, 4]
+
+
+def test_what_asks_as_a_shadow_does_is_a_twin_of_its_frozen_row():
+    """Rows 0 to 3 are of the sources; 4 and 5 are frozen, 6 and 7 their shadows."""
+    index = index_of([1, 2, 3, 4, 10, 11, 1, 2], origins=[SOURCES] * 4 + [FROZEN] * 2 + [SHADOW] * 2)
+    index = replace(index, shadows=np.array([[6, 4], [7, 5]]))
+    division = divide(index, Near(8, clusters=[(7, 2), (4, 5)]), data())
+    assert sorted(division.evaluation) == [4, 5]
+    assert division.train.tolist() == [3]
+    assert reasons(division, TWIN) == [0, 1]
+    assert division.about[[0, 1]].tolist() == [4, 5], "not the first frozen row of the cluster"
+    assert reasons(division, NEAR_TWIN) == [2]
+    assert division.about[2] in (4, 5)
+    assert (division.reason[4:] == 0).all()
+    assert (division.clusters, division.largest_cluster) == (2, 5)
+
+
+def test_a_shadow_without_its_frozen_row_links_nothing():
+    index = index_of([1, 2, 10, 1], origins=[SOURCES] * 2 + [FROZEN, SHADOW])
+    division = divide(index, Near(4, clusters=[(0, 3), (1, 3)]), data())
+    assert sorted(division.train) == [0, 1]
+    assert (division.clusters, division.largest_cluster) == (3, 1)
 
 
 def test_the_held_out_rows_have_each_slice_in_its_share():

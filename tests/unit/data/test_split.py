@@ -70,6 +70,10 @@ def assert_no_twins(dataset):
     assert not train & set(evaluation)
 
 
+near = pytest.mark.parametrize("near_duplicates", [0, 0.8])
+"""Planted near duplicates are divided in test_leak_free.py."""
+
+
 def test_counts_add_up_for_a_mixed_file(build):
     dataset = build(MIXED, train_rows=20, eval_rows=8, min_answer_chars=5)
     assert_it_adds_up(dataset)
@@ -79,13 +83,15 @@ def test_counts_add_up_for_a_mixed_file(build):
     assert dataset.rejected["exact duplicate"] == 10
 
 
+@near
 @pytest.mark.parametrize("seed", range(6))
-def test_counts_add_up_and_no_twin_is_in_both_whatever_was_drawn(build, seed):
+def test_counts_add_up_and_no_twin_is_in_both_whatever_was_drawn(build, seed, near_duplicates):
     """Random files: prompts repeat, answers repeat, some lines are malformed."""
     draw = random.Random(seed)
     made = [{"instruction": f"P{draw.randrange(25)}", "output": f"A{draw.randrange(4)}"} for _ in range(80)]
     records = [b"broken" if draw.random() < 0.1 else record for record in made]
     settings = {"train_rows": draw.randrange(1, 60), "eval_rows": draw.randrange(1, 12)}
+    settings["near_duplicates"] = near_duplicates
     held_out = build(records, **settings)
     own = build(records, evaluation=draw.sample(records, 20), **settings)
     for dataset in (held_out, own):
@@ -154,10 +160,12 @@ def test_each_origin_has_its_own_account(build):
     }
 
 
+@near
 @pytest.mark.parametrize("own", [False, True])
-def test_the_data_set_does_not_depend_on_the_order_of_the_lines(build, tmp_path, own):
+def test_the_data_set_does_not_depend_on_the_order_of_the_lines(build, tmp_path, own, near_duplicates):
     evaluation = MIXED[5:40] if own else None
-    expected = build(MIXED, evaluation, train_rows=15, eval_rows=6)
+    settings = {"train_rows": 15, "eval_rows": 6, "near_duplicates": near_duplicates}
+    expected = build(MIXED, evaluation, **settings)
     for seed in range(3):
         draw = random.Random(seed)
         shuffled_evaluation = draw.sample(evaluation, len(evaluation)) if evaluation else None
@@ -165,8 +173,7 @@ def test_the_data_set_does_not_depend_on_the_order_of_the_lines(build, tmp_path,
             draw.sample(MIXED, len(MIXED)),
             shuffled_evaluation,
             Store(tmp_path / f"store{seed}"),
-            train_rows=15,
-            eval_rows=6,
+            **settings,
         )
         assert (shuffled.digest, shuffled.eval_digest) == (expected.digest, expected.eval_digest)
 
@@ -177,10 +184,12 @@ def test_another_seed_chooses_other_rows(build):
     assert len(chosen) == 4
 
 
-def test_more_training_rows_leave_the_evaluation_rows_as_they_are(build):
+@near
+def test_more_training_rows_leave_the_evaluation_rows_as_they_are(build, near_duplicates):
     """The champion's stored predictions stay comparable when only the training quota changes."""
     records = lines(prompts=40, answers=1)
-    small, large = build(records, train_rows=5, eval_rows=8), build(records, train_rows=25, eval_rows=8)
+    settings = {"eval_rows": 8, "near_duplicates": near_duplicates}
+    small, large = build(records, train_rows=5, **settings), build(records, train_rows=25, **settings)
     assert small.eval_digest == large.eval_digest
     ids = [{row["id"] for row in load_rows(dataset.path / "train.jsonl")} for dataset in (small, large)]
     assert ids[0] < ids[1]
