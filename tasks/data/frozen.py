@@ -60,17 +60,12 @@ def write_marked(evaluation: Path, out: Path) -> None:
 
 
 def pair_shadows(index: Index) -> "NDArray[np.int64]":
-    """Return (pairs, 2) rows of the index: each shadow and the frozen row that it is the shadow of.
-
-    A shadow whose frozen row was erased is in no pair.
-    """
+    """Return (shadows, 2) rows of the index: each shadow and its frozen row; what erases that one erases both."""
     import numpy as np
 
     frozen = {index.id_of(int(row)): int(row) for row in np.flatnonzero(index.origin == FROZEN)}
     shadows = np.flatnonzero(index.origin == SHADOW)
-    pairs = [
-        (int(row), frozen[mark]) for row, mark in zip(shadows, _marks(index, shadows), strict=True) if mark in frozen
-    ]
+    pairs = [(int(row), frozen[mark]) for row, mark in zip(shadows, _marks(index, shadows), strict=True)]
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 

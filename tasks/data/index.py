@@ -39,7 +39,7 @@ class Index:
         slices: names of slices, sorted.
         files: the files of lines.
         turns: how rows of several turns begin.
-        shadows: (pairs, 2) each shadow that counts, and its frozen row.
+        shadows: (shadows, 2) each shadow and its frozen row.
     """
 
     id: "NDArray[np.uint8]"

@@ -106,15 +106,13 @@ class _Divider:
         self.about = np.full(rows, -1, np.int64)
         self.similarity = np.ones(rows, np.float32)
         self.shadows = index.shadows if index.shadows is not None else np.zeros((0, 2), np.int64)
-        self.takes_part = index.origin != SHADOW
-        self.takes_part[self.shadows[:, 0]] = True
 
     def run(self) -> Division:
         import numpy as np
 
         for origin in (SOURCES, EVALUATION):
             self._drop_duplicates(np.flatnonzero(self.index.origin == origin))
-        alive = np.flatnonzero((self.reason == 0) & self.takes_part)
+        alive = np.flatnonzero(self.reason == 0)
         cluster = self._cluster(alive)
         chosen = self._choose_evaluation(alive, cluster)
         is_chosen = np.zeros(len(self.index), bool)
@@ -185,8 +183,8 @@ class _Divider:
             among = np.zeros(len(self.index), bool)
             among[alive] = True
             names += [near[alive] for near in self.near.clusters(among)]
-        turn, continued = dialogue_links(self.index, self.takes_part, self._stands_for())
-        place_of = np.empty(len(self.index), np.int64)
+        turn, continued = dialogue_links(self.index, self._stands_for())
+        place_of = np.full(len(self.index), -1)  # a link to a row that is gone fails, and loudly
         place_of[alive] = np.arange(len(alive))
         ends = (
             np.concatenate([*[np.arange(len(alive))] * len(names), place_of[turn], place_of[self.shadows[:, 0]]]),

@@ -112,14 +112,11 @@ class TurnHashes:
         return columns
 
 
-def dialogue_links(
-    index: "Index", takes_part: "NDArray[np.bool_]", stands_for: "NDArray[np.int64]"
-) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+def dialogue_links(index: "Index", stands_for: "NDArray[np.int64]") -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
     """Link each row to the longest one that it continues: two arrays (links,) of rows that belong together.
 
     Args:
         index: the rows and their turns.
-        takes_part: (rows,) whether a row is looked at.
         stands_for: (rows,) the row that is named in place of one that was dropped as its duplicate; else itself. What
             a duplicate says is continued, and is said, by the row that stands for it.
     """
@@ -131,14 +128,13 @@ def dialogue_links(
         return nothing, nothing
     said = index.conversation.copy()
     said[turns.said_row] = turns.said
-    speakers = np.flatnonzero(takes_part & np.isin(said[:, 0], turns.begins[:, 0]))
-    looked_at = np.flatnonzero(takes_part[turns.begins_row])
-    group = equal_groups(np.concatenate([said[speakers], turns.begins[looked_at]]))
+    speakers = np.flatnonzero(np.isin(said[:, 0], turns.begins[:, 0]))
+    group = equal_groups(np.concatenate([said[speakers], turns.begins]))
     speaker_group, begin_group = group[: len(speakers)], group[len(speakers) :]
     head = np.full(len(group), -1, np.int64)
     head[speaker_group] = speakers  # any of those who say the same: all of them are linked below
     found = head[begin_group] >= 0
-    child, parent_group = turns.begins_row[looked_at[found]].astype(np.int64), begin_group[found]
+    child, parent_group = turns.begins_row[found].astype(np.int64), begin_group[found]
     longest = np.ones(len(child), bool)
     longest[:-1] = child[1:] != child[:-1]
     child, parent_group = stands_for[child[longest]], parent_group[longest]

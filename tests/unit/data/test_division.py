@@ -120,13 +120,6 @@ def test_what_asks_as_a_shadow_does_is_a_twin_of_its_frozen_row():
     assert (division.clusters, division.largest_cluster) == (2, 5)
 
 
-def test_a_shadow_without_its_frozen_row_links_nothing():
-    index = index_of([1, 2, 10, 1], origins=[SOURCES] * 2 + [FROZEN, SHADOW])
-    division = divide(index, Near(4, clusters=[(0, 3), (1, 3)]), data())
-    assert sorted(division.train) == [0, 1]
-    assert (division.clusters, division.largest_cluster) == (3, 1)
-
-
 def test_the_held_out_rows_have_each_slice_in_its_share():
     slices = [0] * 60 + [1] * 30 + [2] * 10
     division = divide(index_of(list(range(100)), slices=slices), None, data(eval_rows=20))

@@ -95,7 +95,8 @@ def test_a_frozen_row_and_its_shadow_are_counted_once_and_the_record_names_the_r
     frozen = {row["id"]: row["messages"][0]["content"] for row in rows_of(second, "eval")}
     named = {}
     for record in read_jsonl(second.path / "rejected.jsonl"):
-        identity = record["detail"].removeprefix("the prompt is that of row ").removesuffix(", cleaned as today")
+        before, identity, after = record["detail"].partition(record["detail"][26:90])
+        assert (before, after) == ("the prompt is that of row ", ", cleaned as today")
         named[identity] = record["row"]["messages"][0]["content"]
     assert named == {identity: reworded(text) for identity, text in frozen.items()}
     report = json.loads((second.path / "contamination.json").read_text())
@@ -174,18 +175,20 @@ def test_the_record_of_a_frozen_row_is_recognised_with_pseudonyms(build):
 
 
 def test_what_todays_line_would_drop_is_evaluated_and_compared_all_the_same(build):
-    """A frozen row that is blocked today keeps its shadow; one without words today has none."""
-    rows = [*records(10), {"instruction": "§", "output": "Only a sign."}, {"instruction": "§§", "output": "Two."}]
-    first = build(rows, eval_rows=100, near_duplicates=0)
+    """Half of the frozen rows are without words today and have no shadow, the others are blocked."""
+    signs = [{"instruction": "§" * count, "output": "A sign."} for count in range(1, 11)]
+    first = build([*signs, *records(20)[10:]], eval_rows=6, near_duplicates=0)
+    assert {text[0] for text in asked(first, "eval")} == {"§", "心"}
     steps = (
         {"step": "replace", "name": "signs", "pattern": "§", "replacement": ""},
         TERMS,
         {"step": "blocked", "words": ["心肌梗死"]},
     )
-    second = build(rows, frozen_evaluation=first.digest, cleaning=steps, near_duplicates=0)
+    second = build([*signs, *records(20)], frozen_evaluation=first.digest, cleaning=steps, near_duplicates=0)
     assert rows_of(second, "eval") == rows_of(first, "eval")
-    assert second.rejected["blank user message"] == 2
-    assert second.rejected["blocked word"] == 5
+    assert second.rejected == {"blank user message": 10, "blocked word": 10}
+    assert len(list(read_jsonl(second.path / "rejected.jsonl"))) == 20
+    assert second.train_rows == 10
 
 
 def test_an_erased_frozen_row_is_gone_with_its_shadow(build, place):

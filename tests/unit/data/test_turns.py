@@ -1,12 +1,14 @@
 """Turns of one dialogue in several rows: one cluster, unless what they share only opens dialogues."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tasks.contracts.config import DataSection
 from tasks.contracts.twins import folded
 from tasks.data.chunk import clean_chunk
-from tasks.data.index import SOURCES, IndexedFile, join_indexes
+from tasks.data.index import FROZEN, SHADOW, SOURCES, IndexedFile, join_indexes
 from tasks.data.rows import build_row, row_line
 from tasks.data.split import DUPLICATE, NEAR_DUPLICATE, NEAR_TWIN, REASONS, Linked, divide
 from tasks.data.turns import OPENING_PROMPTS, dialogue_links
@@ -43,7 +45,7 @@ def index_of(tmp_path):
 
 def links_of(index):
     """Return the links between different rows, each as a sorted pair."""
-    left, right = dialogue_links(index, np.ones(len(index), bool), np.arange(len(index)))
+    left, right = dialogue_links(index, np.arange(len(index)))
     return {(min(pair), max(pair)) for pair in zip(left.tolist(), right.tolist(), strict=True) if pair[0] != pair[1]}
 
 
@@ -165,3 +167,18 @@ def test_a_dialogue_whose_turn_was_dropped_is_linked_by_the_one_that_stayed(inde
     rows = [said("u1", "a1"), said("u1", "a1", "u2", "a2"), said("u1!", "a1", "u2", "a2"), said("other", "a")]
     division = divide(index_of(rows), Repeats({1: 2}), DataSection(train_rows=100, eval_rows=1))
     assert (division.clusters, division.largest_cluster) == (2, 2)
+
+
+@pytest.mark.parametrize("turns", [2, 4])
+def test_a_shadow_is_a_turn_of_its_frozen_rows_dialogue(index_of, turns):
+    """Row 1 is frozen, row 2 its shadow."""
+    texts = ["u1", "a1", "u2", "a2"]
+    rows = [said(*texts[: 6 - turns]), said("old u1", *texts[1:turns]), said(*texts[:turns]), said("other", "a")]
+    index = replace(
+        index_of(rows),
+        origin=np.array([SOURCES, FROZEN, SHADOW, SOURCES], np.int8),
+        shadows=np.array([[2, 1]]),
+    )
+    division = divide(index, None, DataSection())
+    assert division.evaluation.tolist() == [1]
+    assert sorted(division.train) == [3]
