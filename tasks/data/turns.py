@@ -129,7 +129,8 @@ def dialogue_links(index: "Index", stands_for: "NDArray[np.int64]") -> "tuple[ND
     said = index.conversation.copy()
     said[turns.said_row] = turns.said
     speakers = np.flatnonzero(np.isin(said[:, 0], turns.begins[:, 0]))
-    group = equal_groups(np.concatenate([said[speakers], turns.begins]))
+    said = said[speakers]
+    group = equal_groups(np.concatenate([said, turns.begins]))
     speaker_group, begin_group = group[: len(speakers)], group[len(speakers) :]
     head = np.full(len(group), -1, np.int64)
     head[speaker_group] = speakers  # any of those who say the same: all of them are linked below
@@ -145,8 +146,9 @@ def dialogue_links(index: "Index", stands_for: "NDArray[np.int64]") -> "tuple[ND
     is_continued[parent_group] = True
     same = is_continued[speaker_group]
     left = np.concatenate([child, stands_for[speakers[same]]])
-    right = np.concatenate([head[parent_group], head[speaker_group[same]]])
-    return left, stands_for[right]
+    right = stands_for[np.concatenate([head[parent_group], head[speaker_group[same]]])]
+    is_link = left != right
+    return left[is_link], right[is_link]
 
 
 def _prompts_of_groups(group: "NDArray[np.int64]", prompt: "NDArray[np.uint64]", groups: int) -> "NDArray[np.int64]":
@@ -166,8 +168,11 @@ def equal_groups(keys: "NDArray[np.uint64]") -> "NDArray[np.int64]":
     import numpy as np
 
     order = np.lexsort((keys[:, 1], keys[:, 0]))
-    is_new = np.ones(len(keys), bool)
-    is_new[1:] = (keys[order[1:]] != keys[order[:-1]]).any(axis=1)
+    is_new = np.zeros(len(keys), bool)
+    is_new[:1] = True
+    for half in (0, 1):  # by halves: a copy of all keys in order would be the largest array there is
+        ordered = keys[order, half]
+        is_new[1:] |= ordered[1:] != ordered[:-1]
     group = np.empty(len(keys), np.int64)
     group[order] = np.cumsum(is_new) - 1
     return group
