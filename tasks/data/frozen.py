@@ -72,7 +72,7 @@ def pair_shadows(index: Index) -> "NDArray[np.int64]":
 def _marks(index: Index, shadows: "NDArray[np.int64]") -> Iterator[str]:
     from tasks.data.lines import LineReader
 
+    places = index.file[shadows], index.offset[shadows], index.length[shadows]
     with LineReader(index.files) as reader:
-        for row in map(int, shadows):
-            line = reader.read(int(index.file[row]), int(index.offset[row]), int(index.length[row]))
+        for line in reader.lines(*places):
             yield orjson.loads(line)["meta"][_MARK]

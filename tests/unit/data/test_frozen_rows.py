@@ -21,7 +21,7 @@ from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import read_manifest
 from tasks.data.build import build_dataset
-from tasks.data.erasure import erase
+from tasks.data.erasure import erase, marks_of
 from tasks.data.frozen import rewording_steps
 from tasks.data.ingest import ingest
 
@@ -194,7 +194,7 @@ def test_what_todays_line_would_drop_is_evaluated_and_compared_all_the_same(buil
 def test_an_erased_frozen_row_is_gone_with_its_shadow(build, place):
     first = build(records(), near_duplicates=0)
     forgotten, *left = rows_of(first, "eval")
-    erase(place.home, forgotten, "asked for")
+    erase(place.home, marks_of(forgotten), "asked for")
     second = build(records(), near_duplicates=0, frozen_evaluation=first.digest, cleaning=(TERMS,))
     assert rows_of(second, "eval") == left
     assert second.rejected == {"erased": 2, "twin of an evaluation row": 11}

@@ -155,7 +155,7 @@ def test_what_continues_a_row_that_was_dropped_is_linked_to_the_one_that_stayed(
     rows = [said("u1 in other words", "a1"), said("u1", "a1"), said("U1", "a1"), said("u1", "A1", "u2", "a2")]
     rows += [said(f"q{n}", "a") for n in range(8)]
     index = index_of(rows)
-    near_row = min((1, 2), key=lambda row: index.rank()[row])  # the first of the two equal ones
+    near_row = min((1, 2), key=lambda row: index.rank[row])  # the first of the two equal ones
     division = divide(index, Repeats({near_row: 0}), DataSection(train_rows=100, eval_rows=1))
     assert division.reason[3 - near_row] == REASONS.index(DUPLICATE)
     assert division.reason[near_row] == REASONS.index(NEAR_DUPLICATE)
