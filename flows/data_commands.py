@@ -10,9 +10,10 @@ import click
 from flows.command import config_options, json_option, terminal
 from tasks.contracts.config import RetrainConfig, load_config
 from tasks.contracts.home import Home
-from tasks.contracts.store import Entry, Store
+from tasks.contracts.store import Entry, Store, entry_at
 
 if TYPE_CHECKING:
+    from tasks.contracts.artifacts import DatasetRef
     from tasks.data.sightings import Sighting
     from tasks.data.traces import Traces
 
@@ -34,10 +35,9 @@ def build(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.data_terminal import render_version
-        from tasks.data.versions import chosen_version
 
-        store = Store(home.store)
-        version = chosen_version(store, _build(config, home, store))
+        # Not by its digest: another build may have made the same files by other steps.
+        version = entry_at(_build(config, home, Store(home.store)).path)
         if as_json:
             _say(_facts(version))
         else:
@@ -148,8 +148,8 @@ def erase(
         render_holders(console, sightings[0].record_id, holders)
 
 
-def _build(config: RetrainConfig, home: Home, store: Store) -> str:
-    """Build the data version and return its digest."""
+def _build(config: RetrainConfig, home: Home, store: Store) -> "DatasetRef":
+    """Build the data version."""
     from tasks.contracts.cleaning_config import LengthStep
     from tasks.data.build import build_dataset
     from tasks.data.ingest import Place, ingest
@@ -161,7 +161,7 @@ def _build(config: RetrainConfig, home: Home, store: Store) -> str:
     rows = ingest(config.data, place, config.data.sources)
     held_out = config.data.evaluation_sources
     evaluation_rows = ingest(config.data, place, held_out) if held_out else None
-    return build_dataset(rows, evaluation_rows, config.data, place, base).digest
+    return build_dataset(rows, evaluation_rows, config.data, place, base)
 
 
 def _facts(version: Entry) -> dict[str, Any]:

@@ -50,7 +50,9 @@ def render_version(console: Console, version: Entry) -> None:
     console.print(steps)
     for method, counts in facts["augmentation"].items():
         said = ", ".join(f"{number:,} {reason}" for reason, number in sorted(counts.items()))
-        console.print(f"Rows made by {method}: {said}", highlight=False, markup=False)
+        steps = facts.get("augmentation_steps", {}).get(method, [])  # versions of before have none
+        changed = "".join(f"; {each['changed']:,} changed by {each['step']}" for each in steps if each["changed"])
+        console.print(f"Rows made by {method}: {said}{changed}", highlight=False, markup=False)
     removed = facts["contamination"]
     console.print(
         f"{facts['clusters']:,} clusters of prompts, the largest of {facts['largest_cluster']:,} rows; "

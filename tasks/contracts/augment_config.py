@@ -85,10 +85,15 @@ AugmentMethod = Annotated[
 
 
 class AugmentSection(Section):
-    """Rows made of training rows. Off as long as no method is named."""
+    """Rows made of training rows, on top of data.train_rows. Off as long as no method is named.
+
+    They pass data.cleaning and the limits as their parents did, and count in data.max_slice_share.
+    """
 
     methods: tuple[AugmentMethod, ...] = Field((), description="what makes rows, in order; empty: no row is made")
-    row_share: float = Field(1.0, gt=0, le=1, description="share of the training rows that are tried")
+    row_share: float = Field(
+        1.0, gt=0, le=1, description="share of the training rows that are tried, which limits made rows"
+    )
     max_per_row: int = Field(1, ge=1, le=100, description="rows made of one row at most; each method makes one")
     min_similarity: float = Field(
         0.2,

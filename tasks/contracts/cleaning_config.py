@@ -158,7 +158,11 @@ class PersonalStep(Section):
     )
 
     entity_models: dict[Literal["en", "zh"], str] = Field(
-        {}, description="for named_entity: language → installed spaCy model or its directory, {en: en_core_web_sm}"
+        {},
+        description=(
+            "for named_entity: language → installed spaCy model (en_core_web_sm), or the directory one was saved to, "
+            "with a slash in it (models/en, ./en); a relative path counts from the YAML file it stands in"
+        ),
     )
 
     @field_validator("patterns")

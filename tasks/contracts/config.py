@@ -88,9 +88,13 @@ class DataSection(Section):
         le=1,
         description="Jaccard similarity of texts from which rows are near duplicates; 0: only equal ones count",
     )
-    train_rows: int = Field(300, ge=1, description="rows to train on at most")
+    train_rows: int = Field(
+        300, ge=1, description="rows that were read to train on at most; what augment makes comes on top"
+    )
     eval_rows: int = Field(64, ge=1, description="rows to evaluate on at most")
-    max_slice_share: float = Field(1.0, gt=0, le=1, description="share of the training rows that one slice may have")
+    max_slice_share: float = Field(
+        1.0, gt=0, le=1, description="share of the training rows, made ones included, that one slice may have"
+    )
     seed: int = Field(17, ge=0, description="chooses the rows and the split")
     min_answer_chars: int = Field(1, ge=1, description="rows with a shorter answer are rejected")
     max_row_chars: int = Field(6_000, ge=16, description="rows with more characters in all are rejected")
@@ -355,6 +359,13 @@ def with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         for key in _PATH_KEYS & made.keys():
             if isinstance(made[key], str) and "://" not in made[key]:
                 made[key] = absolute(made[key], key_of.format(key))
+        if isinstance(models := made.get("entity_models"), dict):  # a bare name is an installed package
+            made["entity_models"] = {
+                language: absolute(model, key_of.format("entity_models"))
+                if isinstance(model, str) and not model.isidentifier()
+                else model
+                for language, model in models.items()
+            }
         if isinstance(source := made.get("source"), str) and source.startswith("dir:"):
             made["source"] = "dir:" + absolute(source.removeprefix("dir:"), key_of.format("source"))
         return made

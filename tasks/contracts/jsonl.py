@@ -25,6 +25,12 @@ def digest_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digest_of_directory(directory: Path) -> str:
+    """Return the digest of the names and bytes of all files below a directory, but for Python's byte code."""
+    files = (path for path in directory.rglob("*") if path.is_file() and path.parent.name != "__pycache__")
+    return digest_of({path.relative_to(directory).as_posix(): digest_of_file(path) for path in files})
+
+
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
     """Write one canonical JSON object a line and return how many."""
     count = 0

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Any
 from tasks.contracts.artifacts import RowSet
 from tasks.contracts.config import DataSection
 from tasks.contracts.errors import DataError
+from tasks.data.advice import advice
 from tasks.data.executors import Result
 from tasks.data.index import EVALUATION, FROZEN, SOURCES, Index
-from tasks.data.rows import LONG_ROW, SHORT_ANSWER
 from tasks.data.split import REASONS, Division
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ORIGINS = {SOURCES: "data.sources", EVALUATION: "data.evaluation_sources", FROZEN: "data.frozen_evaluation"}
-
-_LIMITS = {SHORT_ANSWER: ("min_answer_chars", "lower"), LONG_ROW: ("max_row_chars", "raise")}
 
 
 @dataclass(frozen=True)
@@ -93,26 +91,35 @@ def sum_of(accounts: list[Account]) -> Account:
     )
 
 
-def check_not_empty(total: Account, accounts: dict[int, Account], data: DataSection) -> None:
+def check_not_empty(
+    accounts: dict[int, Account],
+    row_sets: "Mapping[int, RowSet]",
+    origins: "Sequence[int]",
+    results: "Sequence[Result]",
+    data: DataSection,
+) -> None:
     """Refuse a data set with nothing to train on or nothing to evaluate on.
 
+    Args:
+        accounts: by origin, of what follows (`accounts_of`).
+        row_sets: what was read, by origin.
+        origins: of the file that each job cleaned.
+        results: of each job.
+        data: the settings.
+
     Raises:
-        DataError: it is one, with its counts and the setting that took most.
+        DataError: it is one, with its counts and the setting or the step that took most.
     """
+    total = sum_of(list(accounts.values()))
     if total.train_rows and total.eval_rows:
         return
     missing, origin = ("evaluate", EVALUATION) if not total.eval_rows else ("train", SOURCES)
     origin = origin if origin in accounts else SOURCES
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(total.rejected.items())) or "none"
+    mine = [result for result, of in zip(results, origins, strict=True) if of == origin]
+    unreadable = sum(row_sets[origin].rejected.values())
     raise DataError(
         f"{ORIGINS[origin]} leaves nothing to {missing} on: of {total.rows_read} rows read, {total.train_rows} are for "
-        f"training, {total.eval_rows} for evaluation, rejected: {reasons}; {_advice(accounts[origin].rejected, data)}"
+        f"training, {total.eval_rows} for evaluation, rejected: {reasons}; "
+        f"{advice(accounts[origin].rejected, unreadable, mine, data)}"
     )
-
-
-def _advice(rejected: dict[str, int], data: DataSection) -> str:
-    most = max(rejected, key=lambda reason: rejected[reason], default="")
-    if most not in _LIMITS:
-        return "add rows"
-    setting, change = _LIMITS[most]
-    return f"data.{setting} ({getattr(data, setting)}) rejected most: {change} it or add rows"

@@ -3,6 +3,7 @@
 import logging
 import shutil
 import sys
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from tasks.contracts.artifacts import BaseModelRef, DatasetRef, RowSet
 from tasks.contracts.augment_config import AugmentSection
-from tasks.contracts.cleaning_config import BlockedStep, CleaningStep, LengthStep, TermsStep
+from tasks.contracts.cleaning_config import BlockedStep, CleaningStep, LengthStep, PersonalStep, TermsStep
 from tasks.contracts.config import DataSection
 from tasks.contracts.errors import ConfigError
 from tasks.contracts.jsonl import digest_of, digest_of_file
@@ -23,7 +24,7 @@ from tasks.data.frozen import pair_shadows, rewording_steps, write_marked
 from tasks.data.index import EVALUATION, FROZEN, SHADOW, SOURCES, IndexedFile, join_indexes
 from tasks.data.ingest import CODE, Place, Progress, no_progress, rejected_pieces, row_files
 from tasks.data.lineage import Lineage, keep_lineage
-from tasks.data.made_rows import add_made_rows
+from tasks.data.made_rows import Made, add_made_rows
 from tasks.data.pieces import kept_pieces
 from tasks.data.split import NEAR_DUPLICATE, REASONS, Division, divide
 from tasks.data.versions import frozen_dataset
@@ -44,6 +45,7 @@ _LIBRARIES = (
     "ftfy",
     "google-re2",
     "numpy",
+    "regex",
     "rensa",
     "tokenizers",
 )
@@ -83,12 +85,13 @@ def build_dataset(
         "evaluation_rows": evaluation_rows.digest if evaluation_rows else None,
         "frozen_evaluation": frozen.facts["eval_digest"] if frozen else None,
         "config": data.model_dump(mode="json", include=_SETTINGS),
+        "entities": _entity_inputs(data.cleaning),
         "files": [_digest_of_words(path) for path in files_of(data.cleaning)],
         "tokenizer": digest_of_file(tokenizer / "tokenizer.json") if tokenizer else None,
         "erased": digest_of(erased) if erased else None,
         "augment": _augmentation_inputs(data.augment),
         "code": code_digest(*CODE),
-        "libraries": library_versions(*_LIBRARIES),
+        "libraries": library_versions(*_LIBRARIES) | {"unicodedata": unicodedata.unidata_version},
     }
 
     def write(directory: Path) -> dict[str, Any]:
@@ -128,10 +131,9 @@ class _Build:
         division = divide(index, near, self.data)
         _warn_of_clusters(division, int((index.origin != SHADOW).sum()), self.data)
         counted = [number for number, origin in enumerate(origins) if origin != SHADOW]
-        results = [results[number] for number in counted]
-        accounts = accounts_of(index, division, self.row_sets, [origins[number] for number in counted], results)
-        total = sum_of(list(accounts.values()))
-        check_not_empty(total, accounts, self.data)
+        origins, results = [origins[number] for number in counted], [results[number] for number in counted]
+        accounts = accounts_of(index, division, self.row_sets, origins, results)
+        check_not_empty(accounts, self.row_sets, origins, results, self.data)
         written = DatasetFiles(self.directory, index, division, self.data)
         evaluated = written.write_chosen()
         of_pieces = Lineage()
@@ -139,17 +141,20 @@ class _Build:
         written.write_rejected([stems[number] for number in counted], pieces, self.work)
         of_pieces.write(self.work / "pieces.lineage")
         contamination = written.write_contamination()
-        made = add_made_rows(self.directory, self.data, frozenset(erased)) if self.data.augment.methods else {}
+        made = Made({}, {})
+        if self.data.augment.methods:
+            made = add_made_rows(self.directory, self.data, tokenizer, frozenset(erased))
         return {
-            **asdict(total),
+            **asdict(sum_of(list(accounts.values()))),
             "eval_digest": digest_of(evaluated),
             "origins": {ORIGINS[origin]: asdict(account) for origin, account in accounts.items()},
             "steps": sum_of_steps(results),
             "clusters": division.clusters,
             "largest_cluster": division.largest_cluster,
             "contamination": contamination,
-            "augmentation": made,
-            "made_rows": sum(counts.get("made", 0) for counts in made.values()),
+            "augmentation": made.counts,
+            "augmentation_steps": made.steps,
+            "made_rows": made.rows,
         }
 
     def _clean(
@@ -199,6 +204,14 @@ def _augmentation_inputs(section: AugmentSection) -> dict[str, Any] | None:
     from tasks.data.augment.augmentation import depends_on
 
     return {"section": section.model_dump(mode="json"), "depends_on": depends_on(section)}
+
+
+def _entity_inputs(steps: tuple[CleaningStep, ...]) -> list[dict[str, str]]:
+    """Return what the named entities of each personal step depend on."""
+    from tasks.data.personal.entities import depends_on
+
+    personal = [step for step in steps if isinstance(step, PersonalStep) and "named_entity" in step.kinds]
+    return [depends_on({str(language): model for language, model in step.entity_models.items()}) for step in personal]
 
 
 def _beside(stem: Path, suffix: str) -> Path:

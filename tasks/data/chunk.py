@@ -22,11 +22,10 @@ from tasks.data.erasure import ERASED, marks_of
 from tasks.data.lineage import Lineage
 from tasks.data.lines import LineWriter, batches_of_lines
 from tasks.data.rows import (
-    LONG_ROW,
     PERSONAL_DATA,
-    SHORT_ANSWER,
     Row,
     asked_text,
+    flaw_of_length,
     line_without_text,
     rejected_line,
     row_line,
@@ -47,9 +46,10 @@ def clean_chunk(job: dict[str, Any]) -> dict[str, Any]:
             looked for).
 
     Returns:
-        `read`, `kept`, `dropped` (reason → rows), `steps` (step → changed and dropped), `slices`. Beside `out` stand
-        `.rows` and `.rows.npz` (columns of the index), `.dropped` and `.dropped.npz`, `.lineage` (what became what) and
-        the sketches of prompts, of whole conversations and of answers (`.prompt`, `.conversation`, `.answer`).
+        `read`, `kept`, `dropped` (reason → rows), `limits` (those of them that broke a limit in characters), `steps`
+        (step → changed and dropped), `slices`. Beside `out` stand `.rows` and `.rows.npz` (columns of the index),
+        `.dropped` and `.dropped.npz`, `.lineage` (what became what) and the sketches of prompts, of whole conversations
+        and of answers (`.prompt`, `.conversation`, `.answer`).
 
     Raises:
         DataError: a step refuses the data, for example personal data where none may be.
@@ -88,6 +88,7 @@ class _Chunk:
         self._erased = frozenset(job["erased"])
         self._dropped_keys: list[bytes] = []
         self._reasons: Counter[str] = Counter()
+        self._limits: Counter[str] = Counter()
         self._steps: dict[str, Counter[str]] = {}
         self._ids: list[str] = []
         self._ties: list[bytes] = []
@@ -118,9 +119,10 @@ class _Chunk:
             answer = contents[-1]
             if "rejected" in row:
                 contents.insert(-1, row["rejected"])
-                answer = f"{answer}\n{row['rejected']}"
-            flaw = self._flaw_of(contents)
+                answer = f"{answer}\n{row['rejected']}"  # as answered_text
+            flaw = flaw_of_length(contents, self._job["min_answer_chars"], self._job["max_row_chars"])
             if flaw is not None:
+                self._limits[flaw[0]] += 1
                 self._drop(row, *flaw)
                 continue
             self._keep(row, spelled.get(id(row)) or row_line(row))
@@ -159,6 +161,7 @@ class _Chunk:
             "read": self._rows,
             "kept": rows,
             "dropped": dict(self._reasons),
+            "limits": dict(self._limits),
             "steps": {name: dict(counts) for name, counts in self._steps.items()},
             "slices": list(self._slices),
         }
@@ -222,12 +225,3 @@ class _Chunk:
         # Folding a text of nothing but combining marks takes time with its square; what is too long goes anyway.
         short = sum(len(message["content"]) for message in row["messages"]) <= self._job["max_row_chars"]
         return short and not self._erased.isdisjoint(marks_of(row))
-
-    def _flaw_of(self, contents: list[str]) -> tuple[str, str] | None:
-        answer, least, most = contents[-1], self._job["min_answer_chars"], self._job["max_row_chars"]
-        if len(answer) < least or (least > 1 and len(answer.strip()) < least):
-            return SHORT_ANSWER, f"{len(answer.strip())} characters, data.min_answer_chars is {least}"
-        row_chars = sum(map(len, contents))
-        if row_chars > most:
-            return LONG_ROW, f"{row_chars} characters, data.max_row_chars is {most}"
-        return None

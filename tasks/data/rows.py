@@ -126,3 +126,25 @@ def answer_of(row: Row) -> str:
     """Return the content of the last message."""
     answer: str = row["messages"][-1]["content"]
     return answer
+
+
+def answered_text(row: Row) -> str:
+    """Return what is answered, as one text: the answer, and after it the rejected one of a preference pair."""
+    return f"{answer_of(row)}\n{row['rejected']}" if "rejected" in row else answer_of(row)
+
+
+def flaw_of_length(contents: list[str], min_answer_chars: int, max_row_chars: int) -> tuple[str, str] | None:
+    """Return reason and detail if a row breaks the limits of data, else None.
+
+    Args:
+        contents: the texts of the row, the answer last.
+        min_answer_chars: data.min_answer_chars.
+        max_row_chars: data.max_row_chars.
+    """
+    least = min_answer_chars
+    if len(contents[-1]) < least or (least > 1 and len(contents[-1].strip()) < least):
+        return SHORT_ANSWER, f"{len(contents[-1].strip())} characters, data.min_answer_chars is {least}"
+    row_chars = sum(map(len, contents))
+    if row_chars > max_row_chars:
+        return LONG_ROW, f"{row_chars} characters, data.max_row_chars is {max_row_chars}"
+    return None

@@ -44,12 +44,23 @@ def within_share(slices: "NDArray[np.int32]", share: float, quota: int) -> "NDAr
     while (fitting := int(np.minimum(counts, int(share * total)).sum())) < total:
         total = fitting  # fewer rows allow each slice fewer
     if total == 0 and len(slices):
+        taken = f", of which data.train_rows takes {quota}" if quota < len(counts) else ""
         raise DataError(
-            f"data.max_slice_share is {share:g} and the rows have {len(counts)} slices; expected at least "
-            f"{1 / len(counts):.2g}, or no row could stay"
+            f"data.max_slice_share is {share:g} and the rows have {len(counts)} slices{taken}; expected at least "
+            f"{_least_share(min(quota, len(counts))):g}, or no row could stay"
         )
     stays: NDArray[np.bool_] = place < int(share * total)
     return stays
+
+
+def _least_share(rows: int) -> float:
+    """Return the least share that so many rows of different slices keep, in about three digits.
+
+    No other number of rows keeps a smaller one: m rows a slice take m times as many, or more where slices run out.
+    """
+    unit: int = 10 ** (len(str(rows)) + 2)
+    units = -(-unit // rows)
+    return units / unit
 
 
 def _by_slice(slices: "NDArray[np.int32]") -> "tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]":

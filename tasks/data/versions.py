@@ -67,8 +67,15 @@ class Difference:
 
 
 def data_versions(store: Store) -> list[Entry]:
-    """Return all data versions, the newest last."""
-    return sorted(store.entries("dataset"), key=lambda entry: (entry.path / "manifest.json").stat().st_mtime)
+    """Return all data versions, the newest last.
+
+    Builds of other inputs may make the same files, which are one version; the newest of them speaks for it.
+    """
+    builds = sorted(
+        store.entries("dataset"), key=lambda entry: ((entry.path / "manifest.json").stat().st_mtime, entry.key)
+    )
+    newest = {build.digest: build for build in builds}
+    return [build for build in builds if newest[build.digest] is build]
 
 
 def find_dataset(store: Store, digest: str, config_key: str) -> Entry:
@@ -77,11 +84,11 @@ def find_dataset(store: Store, digest: str, config_key: str) -> Entry:
     Raises:
         DataError: there is none, or there are several.
     """
-    found = {entry.digest: entry for entry in store.entries("dataset") if entry.digest.startswith(digest)}
+    found = [version for version in data_versions(store) if version.digest.startswith(digest)]
     if len(found) != 1:
         known = f"{len(found)} data versions begin with that" if found else "no data version has that digest"
         raise DataError(f"{config_key} is {digest!r}: {known}; expected one that llm-retrain data show lists")
-    return next(iter(found.values()))
+    return found[0]
 
 
 def frozen_dataset(store: Store, digest: str) -> Entry:

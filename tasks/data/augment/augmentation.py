@@ -17,9 +17,9 @@ from tasks.contracts.augment_config import (
     SynonymMethod,
 )
 from tasks.contracts.twins import fold_text, folded
+from tasks.data.augment.made_line import MadeLine
 from tasks.data.augment.method import Method, question_of
-from tasks.data.cleaning.step import REJECTED
-from tasks.data.erasure import ERASED, marks_of
+from tasks.data.cleaning.step import REJECTED, Dropped
 from tasks.data.rows import Row, id_of, prompt_of
 
 NOTHING_MADE = "nothing to change"
@@ -36,6 +36,13 @@ _HAN = re.compile("[\u3400-\u9fff]")
 class Augmentation:
     """Makes rows of training rows. Deterministic: by the seed and each row's id, whatever the rows beside it are.
 
+    What a method makes goes through the cleaning line first and is compared with its parent as it comes out: a step
+    that takes the change back leaves nothing new.
+
+    Args:
+        section: methods and filters.
+        line: cleans what is made; None: nothing does.
+
     Attributes:
         counts: method → made rows, under "made", and tries without one, under their reason.
 
@@ -43,21 +50,19 @@ class Augmentation:
         ConfigError: a file, model or key that a method needs is missing.
     """
 
-    def __init__(self, section: AugmentSection) -> None:
+    def __init__(self, section: AugmentSection, line: MadeLine | None = None) -> None:
         self._section = section
+        self._line = line
         self._methods = [(method.slices, _build_method(method)) for method in section.methods]
         self.counts: dict[str, Counter[str]] = {method.name: Counter() for _, method in self._methods}
 
-    def run(
-        self, rows: Iterable[Row], taken: Container[bytes] = frozenset(), erased: frozenset[str] = frozenset()
-    ) -> Iterator[Row]:
+    def run(self, rows: Iterable[Row], taken: Container[bytes] = frozenset()) -> Iterator[Row]:
         """Yield the rows that are made, each with `parent` (its id) and `method` in its meta; not their parents.
 
         Args:
             rows: training rows, in an order that is the same each time: of two rows that become the same, the first
                 one has it.
             taken: keys (`prompt_key`) of the prompts of all rows there are, for training and for evaluation.
-            erased: marks of rows that must not be made again.
 
         Raises:
             DataError: an endpoint refuses.
@@ -72,20 +77,30 @@ class Augmentation:
                 numbers = [n for n in left if left[n] and (not slices or chosen[n]["slice"] in slices)]
                 tried = [chosen[number] for number in numbers]
                 variants = method.make(tried, [self._draw(row, method.name) for row in tried]) if tried else []
-                for number, variant in zip(numbers, variants, strict=True):
-                    reason = self._flaw_of(variant, chosen[number], taken, made_prompts)
-                    if variant is not None and erased and not erased.isdisjoint(marks_of(_with_own_id(variant))):
-                        reason = ERASED
+                results = self._cleaned(variants, tried, method.name)
+                for number, result in zip(numbers, results, strict=True):
+                    reason = self._flaw_of(result, chosen[number], taken, made_prompts)
                     self.counts[method.name][reason or "made"] += 1
-                    if variant is not None and not reason:
-                        made_prompts.add(prompt_key(variant))
+                    if isinstance(result, dict) and not reason:
+                        made_prompts.add(prompt_key(result))
                         left[number] -= 1
-                        made.append((number, _marked(variant, chosen[number], method.name)))
+                        made.append((number, result))
             yield from (row for _, row in sorted(made, key=lambda numbered: numbered[0]))
 
     def depends_on(self) -> dict[str, str]:
         """Return what the made rows depend on beside rows, section and code: name → digest or version."""
         return {name: value for _, method in self._methods for name, value in method.depends_on().items()}
+
+    def _cleaned(self, variants: list[Row | None], parents: list[Row], method: str) -> list[Row | Dropped | None]:
+        """Return each variant with its marks, as the cleaning line leaves it, or why it was dropped there."""
+        marked = [
+            variant and _marked(variant, parent, method) for variant, parent in zip(variants, parents, strict=True)
+        ]
+        if self._line is None:
+            return list(marked)
+        pairs = [(row, parent) for row, parent in zip(marked, parents, strict=True) if row is not None]
+        cleaned = iter(self._line.clean([row for row, _ in pairs], [parent for _, parent in pairs]))
+        return [row if row is None else next(cleaned) for row in marked]
 
     def _is_chosen(self, row: Row) -> bool:
         return self._draw(row, "row").random() < self._section.row_share
@@ -94,16 +109,18 @@ class Augmentation:
         return random.Random(f"{self._section.seed} {purpose} {row['id']}")  # noqa: S311 - no secret
 
     def _flaw_of(
-        self, variant: Row | None, parent: Row, taken: Container[bytes], made_prompts: set[bytes]
+        self, result: Row | Dropped | None, parent: Row, taken: Container[bytes], made_prompts: set[bytes]
     ) -> str | None:
-        if variant is None:
+        if result is None:
             return NOTHING_MADE
-        alike = similarity(question_of(variant), question_of(parent))
+        if isinstance(result, Dropped):
+            return result.reason
+        alike = similarity(question_of(result), question_of(parent))
         if alike > self._section.max_similarity:
             return TOO_CLOSE
         if alike < self._section.min_similarity:
             return TOO_FAR
-        key = prompt_key(variant)
+        key = prompt_key(result)  # rows with one id have one prompt
         return PROMPT_TAKEN if key in taken or key in made_prompts or key == prompt_key(parent) else None
 
 
@@ -144,11 +161,8 @@ def _shingles(text: str, size: int) -> set[str]:
 
 
 def _marked(variant: Row, parent: Row, method: str) -> Row:
-    return {**_with_own_id(variant), "meta": {**parent["meta"], "parent": parent["id"], "method": method}}
-
-
-def _with_own_id(variant: Row) -> Row:
-    return {**variant, "id": id_of(variant["messages"], variant.get(REJECTED))}
+    meta = {**parent["meta"], "parent": parent["id"], "method": method}
+    return {**variant, "id": id_of(variant["messages"], variant.get(REJECTED)), "meta": meta}
 
 
 def _build_method(section: AugmentMethod) -> Method:

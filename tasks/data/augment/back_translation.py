@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from tasks.contracts.augment_config import BackTranslationMethod, EndpointMethod
 from tasks.contracts.errors import ConfigError
-from tasks.contracts.jsonl import digest_of, digest_of_file
+from tasks.contracts.jsonl import digest_of_directory
 from tasks.contracts.store import library_versions
 from tasks.data.augment.endpoint import Endpoint
 from tasks.data.augment.method import question_of, with_question
@@ -92,12 +92,8 @@ class Seq2SeqModel:
 
     def depends_on(self) -> dict[str, str]:
         """Return the digest of the directory's files, and the versions of what runs the model."""
-        files = {
-            str(path.relative_to(self._directory)): digest_of_file(path)
-            for path in sorted(self._directory.rglob("*"))
-            if path.is_file()
-        }
-        return {str(self._directory): digest_of(files)} | library_versions("transformers", "torch", "tokenizers")
+        versions = library_versions("transformers", "torch", "tokenizers")
+        return {str(self._directory): digest_of_directory(self._directory)} | versions
 
     def _model(self) -> tuple[Any, Any]:
         if self._loaded is None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.errors import EnvironmentProblem
+from tasks.contracts.jsonl import digest_of_directory
+from tasks.contracts.store import library_versions
 from tasks.data.personal.spans import Offsets, without_overlaps
 
 _KINDS = {"PERSON": "PERSON", "LOCATION": "LOCATION", "NRP": "GROUP", "ORGANIZATION": "ORGANIZATION"}
@@ -40,11 +42,7 @@ class EntityFinder:
         if importlib.util.find_spec("presidio_analyzer") is None or importlib.util.find_spec("spacy") is None:
             raise EnvironmentProblem(f"the kind named_entity of the step personal needs presidio: {_INSTALL}")
         for language, model in models.items():
-            if not (importlib.util.find_spec(model) if model.isidentifier() else Path(model).is_dir()):
-                raise EnvironmentProblem(
-                    f"entity_models.{language} of the step personal is {model!r}, which is no installed spaCy model "
-                    "and no directory that one was saved to"
-                )
+            _directory_of(language, model)
         self._languages = tuple(models)
         self._analyzer = _analyzer(models)
 
@@ -62,6 +60,32 @@ class EntityFinder:
         han = len(_HAN.findall(text))
         language = "zh" if han > _HAN_SHARE * len(text) else "en"
         return language if language in self._languages else self._languages[0]
+
+
+def depends_on(models: Mapping[str, str]) -> dict[str, str]:
+    """Return what entities that are found depend on beside the texts: digests of models, versions of libraries.
+
+    Args:
+        models: language → installed spaCy model or directory.
+
+    Raises:
+        EnvironmentProblem: there is no such model.
+    """
+    digests = {language: digest_of_directory(_directory_of(language, model)) for language, model in models.items()}
+    return digests | library_versions("presidio-analyzer", "spacy")
+
+
+def _directory_of(language: str, model: str) -> Path:
+    if model.isidentifier():  # a name: spaCy's models are packages
+        package = importlib.util.find_spec(model)
+        if package is not None and package.submodule_search_locations:
+            return Path(package.submodule_search_locations[0])
+    elif Path(model).is_dir():
+        return Path(model)
+    raise EnvironmentProblem(
+        f"entity_models.{language} of the step personal is {model!r}, which is no installed spaCy model "
+        "and no directory that one was saved to"
+    )
 
 
 def _analyzer(models: Mapping[str, str]) -> Any:

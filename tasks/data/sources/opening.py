@@ -67,7 +67,8 @@ def open_source(
     else:
         shards, content = served_log.open_log(source, index, config_key, cache, request_log, feedback_log)
     settings = source.model_dump(mode="json", include=_ROW_SETTINGS)
-    return OpenedSource(shards, digest_of({"settings": settings, "content": content}))
+    names = sorted({shard.name for shard in shards})  # rows name their source
+    return OpenedSource(shards, digest_of({"settings": settings, "names": names, "content": content}))
 
 
 def read_shard(shard: Shard, source: Source) -> Iterator[Row | Rejection]:

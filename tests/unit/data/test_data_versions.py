@@ -1,6 +1,7 @@
 """The digest of a data version, what it tells, and how versions differ."""
 
 import json
+import os
 import random
 from dataclasses import replace
 
@@ -200,3 +201,16 @@ def test_many_files_are_read_with_few_of_them_open(tmp_path, monkeypatch):
         read = [reader.read(number, 0, 2) for number in [*range(9), *range(9)]]
         assert len(reader._open) == 3
     assert read == [b"%d\n" % number for number in [*range(9), *range(9)]]
+
+
+def test_builds_that_made_the_same_files_are_one_version_for_which_the_newest_speaks(build, place):
+    rows = questions(12)
+    for number, steps in enumerate((["unicode"], ["whitespace"], ["repetition"], ["html"]), 1):
+        dataset, _ = build(("a", rows), cleaning=[{"step": name} for name in steps])
+        os.utime(dataset.path / "manifest.json", (number, number))
+        [version] = data_versions(place.store)
+        assert [step["step"] for step in version.facts["steps"]] == [*steps, "conversation"]
+        assert chosen_version(place.store, dataset.digest) == version
+        assert dataset.steps == version.facts["steps"]
+    assert len(list(place.store.entries("dataset"))) == 4
+    assert len(find_record([version], rows[0]["instruction"][:60])) == 1

@@ -1,5 +1,6 @@
 """The split on an index alone: duplicates, clusters, quotas, shares, a frozen evaluation set."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -148,6 +149,21 @@ def test_a_share_that_too_few_slices_can_keep_is_one_sentence():
         DataError, match=r"data\.max_slice_share is 0\.3 and the rows have 2 slices; expected at least 0\.5"
     ):
         within_share(np.array([0, 1, 0, 1], np.int32), 0.3, 100)
+
+
+@pytest.mark.parametrize("slices", [2, 3, 6, 7, 49, 300])
+@pytest.mark.parametrize("quota", [1_000, 3])
+def test_the_share_that_the_error_names_leaves_a_row_and_a_smaller_one_leaves_none(slices, quota):
+    rows = np.tile(np.arange(slices, dtype=np.int32), 5)
+    with pytest.raises(DataError) as refused:
+        within_share(rows, 0.001, quota)
+    share = float(re.search(r"expected at least ([0-9.]+),", str(refused.value))[1])
+    assert ("data.train_rows takes 3" in str(refused.value)) == (quota == 3 < slices)
+    kept = rows[within_share(rows, share, quota)][:quota]
+    assert len(kept)
+    assert np.bincount(kept).max() <= share * len(kept)
+    with pytest.raises(DataError):
+        within_share(rows, share * 0.99, quota)
 
 
 def test_neither_order_nor_numbering_of_the_rows_changes_the_division():

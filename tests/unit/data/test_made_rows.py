@@ -4,17 +4,19 @@ import random
 from dataclasses import replace
 
 import pytest
+from tiny_model import make_tiny_tokenizer
 
+from tasks.contracts.artifacts import BaseModelRef
 from tasks.contracts.config import DataSection, load_config
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import LookupOnlyStore
 from tasks.data.build import build_dataset
-from tasks.data.erasure import erase
+from tasks.data.erasure import ERASED, erase
 from tasks.data.ingest import ingest
 from tasks.data.made_rows import NEAR_EVALUATION, add_made_rows
 from tasks.data.rows import build_row, row_line
 from tasks.data.traces import traces_of
-from tasks.data.versions import chosen_version
+from tasks.data.versions import chosen_version, rows_of
 
 WORDS = ("river", "stone", "window", "garden", "letter", "engine", "music", "forest", "winter", "paper", "silver")
 
@@ -37,10 +39,12 @@ def build(place, write_lines):
         *[{"instruction": f"A quick look at the large {passage()}", "output": passage()} for _ in range(60)]
     )
 
-    def run(store=place.store, **augment):
-        data = DataSection(sources=(source,), train_rows=500, eval_rows=12, augment=augment)
+    def run(store=place.store, base=None, settings=None, **augment):
+        data = DataSection(
+            sources=(source,), augment=augment, **{"train_rows": 500, "eval_rows": 12, **(settings or {})}
+        )
         there = replace(place, store=store)
-        dataset = build_dataset(ingest(data, there, data.sources), None, data, there)
+        dataset = build_dataset(ingest(data, there, data.sources), None, data, there, base)
         return dataset, chosen_version(place.store, dataset.digest)
 
     return run
@@ -74,19 +78,24 @@ def test_the_same_settings_make_the_same_rows_and_another_dictionary_others(buil
     assert build(methods=[synonyms])[0].digest != first.digest
 
 
-def test_what_is_made_too_much_like_an_evaluation_row_is_not_trained_on(tmp_path, synonyms):
-    """The variant of a training row happens to be what an evaluation row asks, with one word more."""
+def test_train_rows_limits_what_was_read_and_made_rows_come_on_top(build, synonyms):
+    dataset, version = build(settings={"train_rows": 20}, methods=[synonyms])
+    assert (dataset.train_rows, dataset.made_rows) == (20, 20)
+    assert len(list(read_jsonl(version.path / "train.jsonl"))) == 40
 
-    def row(prompt):
-        return build_row([{"role": "user", "content": prompt}, {"role": "assistant", "content": "Yes."}], "a", "b")
 
-    text = "look at the garden behind the old stone house near the river and say what grows there in winter"
-    (tmp_path / "train.jsonl").write_bytes(row_line(row(f"A quick {text}")))
-    (tmp_path / "eval.jsonl").write_bytes(b"".join(row_line(row(f"A {word} {text} now")) for word in ("fast", "swift")))
-    data = DataSection(augment={"methods": [synonyms], "min_similarity": 0.1, "max_similarity": 1.0})
-    counts = add_made_rows(tmp_path, data)
-    assert counts["synonyms"] == {"made": 0, NEAR_EVALUATION: 1}
-    assert len(list(read_jsonl(tmp_path / "train.jsonl"))) == 1
+def test_the_build_cleans_made_rows_with_its_steps_and_its_tokenizer(build, tmp_path):
+    make_tiny_tokenizer().save_pretrained(tmp_path / "base")
+    base = BaseModelRef(tmp_path / "base", "d", "dir:base")
+    (tmp_path / "synonyms.tsv").write_text("quick\t" + "very quick and " * 60 + "hasty\n")
+    long = {"method": "synonyms", "path": str(tmp_path / "synonyms.tsv")}
+    steps = {"cleaning": [{"step": "length", "max_row_tokens": 600}]}
+    settings = {"min_similarity": 0, "max_similarity": 1, "methods": [long]}
+    dataset, version = build(base=base, settings=steps, **settings)
+    assert dataset.rejected == {}
+    assert version.facts["augmentation"] == {"synonyms": {"dropped by length": dataset.train_rows}}
+    [step, _] = version.facts["augmentation_steps"]["synonyms"]
+    assert step == {"step": "length", "changed": 0, "dropped": dataset.train_rows}
 
 
 def erased(place, row):
@@ -100,7 +109,7 @@ def test_an_erased_parent_takes_its_made_rows_with_it(build, place, synonyms):
     made = next(row for row in train.values() if "parent" in row["meta"])
     erased(place, train[made["meta"]["parent"]])
     second, later = build(methods=[synonyms])
-    assert second.rejected == {"erased": 1}
+    assert second.rejected == {ERASED: 1}
     assert second.made_rows == first.made_rows - 1
     left = {row["id"] for row in read_jsonl(later.path / "train.jsonl")}
     assert set(train) - left == {made["id"], made["meta"]["parent"]}
@@ -114,8 +123,24 @@ def test_an_erased_made_row_is_not_made_again_and_its_parent_stays(build, place,
     second, later = build(methods=[synonyms])
     assert (second.made_rows, second.rejected) == (first.made_rows - 1, {})
     before, after = (each.facts["augmentation"]["synonyms"] for each in (version, later))
-    assert after == {**before, "made": before["made"] - 1, "erased": 1}
+    assert after == {**before, "made": before["made"] - 1, ERASED: 1}
     assert set(train) - {row["id"] for row in read_jsonl(later.path / "train.jsonl")} == {made["id"]}
+
+
+def test_what_is_made_too_much_like_an_evaluation_row_is_not_trained_on(tmp_path, synonyms):
+    """The variant of a training row happens to be what an evaluation row asks, with one word more."""
+
+    def row(prompt):
+        return build_row([{"role": "user", "content": prompt}, {"role": "assistant", "content": "Yes."}], "a", "b")
+
+    text = "look at the garden behind the old stone house near the river and say what grows there in winter"
+    (tmp_path / "train.jsonl").write_bytes(row_line(row(f"A quick {text}")))
+    (tmp_path / "eval.jsonl").write_bytes(b"".join(row_line(row(f"A {word} {text} now")) for word in ("fast", "swift")))
+    data = DataSection(augment={"methods": [synonyms], "min_similarity": 0.1, "max_similarity": 1.0})
+    (tmp_path / "rejected.jsonl").touch()
+    counts = add_made_rows(tmp_path, data).counts
+    assert counts["synonyms"] == {"made": 0, NEAR_EVALUATION: 1}
+    assert len(list(read_jsonl(tmp_path / "train.jsonl"))) == 1
 
 
 def test_paths_of_methods_count_from_their_file(tmp_path):

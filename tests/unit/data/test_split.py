@@ -214,19 +214,27 @@ def test_an_unchanged_data_set_is_found_by_looking_up_alone(build, store):
     [
         ([], {}, "leaves nothing to evaluate on: of 0 rows read, 0 are for training, 0 for evaluation, rejected: none"),
         (lines(1, 1), {}, "leaves nothing to train on: of 1 rows read, 0 are for training, 1 for evaluation"),
-        (lines(1, 1) * 3, {}, "leaves nothing to train on: of 3 rows read, .* rejected: 2 exact duplicate; add rows"),
+        (
+            lines(1, 1) * 3,
+            {},
+            "leaves nothing to train on: of 3 rows read, .* rejected: 2 exact duplicate; most \(2\) repeat another row",
+        ),
         (
             [*lines(2, 2), {"instruction": "Empty", "output": ""}],
             {"min_answer_chars": 99},
             "leaves nothing to evaluate on: .* rejected: 4 answer too short, 1 empty answer; "
-            r"data\.min_answer_chars \(99\) rejected most: lower it or add rows",
+            r"data\.min_answer_chars \(99\) rejected most \(4\): lower it, or add rows",
         ),
         (
             [{"instruction": "Long" * n, "output": "Answer"} for n in range(5, 8)],
             {"max_row_chars": 16},
-            r"leaves nothing to evaluate on: .*; data\.max_row_chars \(16\) rejected most: raise it or add rows",
+            r"leaves nothing to evaluate on: .*; data\.max_row_chars \(16\) rejected most \(3\): raise it, or add rows",
         ),
-        ([b"x", b"y"], {}, "leaves nothing to evaluate on: of 2 rows read, .* rejected: 2 not JSON; add rows"),
+        (
+            [b"x", b"y"],
+            {},
+            "leaves nothing to evaluate on: of 2 rows read, .* rejected: 2 not JSON; most \(2\) are no usable records",
+        ),
     ],
     ids=["empty", "one row", "all duplicates", "all too short", "all too long", "all malformed"],
 )
@@ -240,7 +248,10 @@ def test_a_data_set_without_rows_is_one_sentence_with_the_counts_by_reason(build
     ("evaluation", "message"),
     [
         ([], "data.evaluation_sources leaves nothing to evaluate on: of 3 rows read, 3 are for training"),
-        (lines(3, 1), "data.sources leaves nothing to train on: .* rejected: 3 twin of an evaluation row; add rows"),
+        (
+            lines(3, 1),
+            "data.sources leaves nothing to train on: .* rejected: 3 twin of an evaluation row; most \(3\) ask what",
+        ),
     ],
     ids=["no evaluation rows", "all training rows are twins"],
 )

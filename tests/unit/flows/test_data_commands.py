@@ -62,6 +62,26 @@ def test_the_steps_stand_in_their_order(call, config):
     assert [each["step"] for each in facts["steps"]] == ["whitespace", "unicode", "repetition", "conversation"]
 
 
+def test_build_tells_of_its_own_steps_where_another_build_made_the_same_files(call, config):
+    """Also where it is found in the store, and another build is newer."""
+    digests = set()
+    lines = [["unicode"], ["whitespace"], ["repetition"], ["unicode", "whitespace"]]
+    for names in [*lines, *lines]:
+        steps = f"data.cleaning=[{', '.join(f'{{step: {name}}}' for name in names)}]"
+        facts = call("build", "--config", config, "--set", steps, "--json")
+        assert [each["step"] for each in facts["steps"]] == [*names, "conversation"]
+        digests.add(facts["digest"])
+    assert len(digests) == 1
+
+
+def test_build_tells_by_method_what_was_made_and_what_cleaning_made_of_it(call, config, tmp_path):
+    (tmp_path / "words.tsv").write_text("asks\tada@example.com\n")
+    augment = "data.augment={methods: [{method: synonyms, path: %s}], min_similarity: 0}" % (tmp_path / "words.tsv")
+    settings = ("--set", augment, "--set", "data.cleaning=[{step: personal}]")
+    shown = call("build", "--config", config, *settings)
+    assert "Rows made by synonyms: 1 made, 56 nothing to change; 1 changed by personal" in shown
+
+
 def test_show_tells_versions_slices_lengths_and_rows(call, config, tmp_path):
     built = call("build", "--config", config, "--json")
     shown = call("show", built["digest"][:8], "--rows", 2, "--plot", tmp_path / "plot.svg")

@@ -43,8 +43,11 @@ def test_an_unchanged_data_set_is_not_loaded_again_and_its_digest_is_the_same_el
     monkeypatch.setattr(datasets, "load_from_disk", None)
     assert read(HuggingFaceSource(source=f"dir:{saved}")).opened.digest == first.opened.digest
     monkeypatch.undo()
-    moved = saved.rename(saved.parent / "elsewhere")
+    (saved.parent / "elsewhere").mkdir()
+    moved = saved.rename(saved.parent / "elsewhere" / saved.name)
     assert read(HuggingFaceSource(source=f"dir:{moved}")).opened.digest == first.opened.digest
+    renamed = moved.rename(moved.parent / "other")  # its rows name the folder
+    assert read(HuggingFaceSource(source=f"dir:{renamed}")).opened.digest != first.opened.digest
 
 
 @pytest.mark.parametrize(
