@@ -8,7 +8,7 @@ from tasks.contracts.config import DataSection
 from tasks.contracts.errors import DataError
 from tasks.data.advice import advice
 from tasks.data.build import build_dataset
-from tasks.data.erasure import erase
+from tasks.data.erasure import erase, marks_of
 from tasks.data.ingest import ingest
 from tasks.data.rows import build_row
 
@@ -124,7 +124,7 @@ def test_what_took_most_is_told_with_its_setting(refusal, pairs, evaluation, set
 def test_erased_rows_are_told(refusal, place):
     for n in range(2):
         messages = [{"role": "user", "content": f"What {n}?"}, {"role": "assistant", "content": "That."}]
-        erase(place.home, build_row(messages, "rows.jsonl", "default"), "asked for")
+        erase(place.home, marks_of(build_row(messages, "rows.jsonl", "default")), "asked for")
     assert refusal([("What 0?", "That."), ("What 1?", "That.")]) == "most (2) were erased, or add rows"
 
 

@@ -13,7 +13,8 @@ from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import Store
 from tasks.data import executors, ingest, lines
 from tasks.data.build import build_dataset
-from tasks.data.versions import chosen_version, compare, profile, rows_of, write_plot
+from tasks.data.sightings import find_record
+from tasks.data.versions import chosen_version, compare, data_versions, profile, rows_of, write_plot
 
 WORDS = ("river", "stone", "window", "garden", "letter", "engine", "music", "forest", "winter", "paper", "silver")
 

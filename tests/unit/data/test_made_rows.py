@@ -16,7 +16,7 @@ from tasks.data.ingest import ingest
 from tasks.data.made_rows import NEAR_EVALUATION, add_made_rows
 from tasks.data.rows import build_row, row_line
 from tasks.data.traces import traces_of
-from tasks.data.versions import chosen_version, rows_of
+from tasks.data.versions import chosen_version
 
 WORDS = ("river", "stone", "window", "garden", "letter", "engine", "music", "forest", "winter", "paper", "silver")
 
