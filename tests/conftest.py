@@ -28,6 +28,19 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: (item.path.name != "test_the_loop.py", item.get_closest_marker("integration") is None))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give the unit tests of one folder to one process: they import the same heavy libraries, once for all of them."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class FolderScheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return file.rpartition("/")[0] if "unit/" in file else file
+
+    return FolderScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """A fresh state directory, which the code under test also finds through the environment."""
@@ -48,3 +61,14 @@ def triton_home(home):
     skip_without_triton()
     yield home
     stop_tritonserver(home)
+
+
+@pytest.fixture
+def no_prefect_server(monkeypatch):
+    """Point the Prefect client at a port that nobody listens on, and leave out its pauses between tries to connect."""
+    import httpcore
+    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    monkeypatch.setattr(httpcore.NetworkBackend, "sleep", lambda *_: None)
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api", PREFECT_CLIENT_MAX_RETRIES: 0}):
+        yield

@@ -16,8 +16,6 @@ import pytest
 from servers import free_ports, skip_without_triton
 from tiny_model import make_tiny_base_model
 
-from flows import rollout, rollout_steps
-from flows.rollout import settle, switch_champion
 from tasks.contracts.artifacts import BaseModelRef, RegisteredVersion
 from tasks.contracts.config import RetrainConfig, ServingSection
 from tasks.contracts.engine import GOLDEN_REQUEST_ID, load_engine
@@ -116,11 +114,19 @@ class Stage:
         return find_version(self.config.registry, int(made.version), self.home)
 
     def switch(self, version, outcome="promoted", expected="any"):
+        from flows.rollout import switch_champion  # imports Prefect, so not where tests are collected
+
         return switch_champion(version, self.config, self.home, "test", outcome, expected)
+
+    def settle(self, **changes):
+        """Return the aliases once everything agrees with them, under settings with these changes."""
+        from flows.rollout import settle
+
+        return settle(self.config.model_copy(update=changes), self.home)
 
     def roll_back(self):
         """What `llm-retrain rollback` does."""
-        aliases = settle(self.config, self.home)
+        aliases = self.settle()
         target = find_version(self.config.registry, aliases["previous"], self.home)
         return self.switch(target, "rolled back", aliases["champion"])
 
@@ -192,7 +198,7 @@ def fail_after_one_alias(monkeypatch):
             raise RuntimeError("injected between two aliases")
         write_aliases(registry, home, wanted)
 
-    monkeypatch.setattr(rollout_steps, "write_aliases", write)
+    monkeypatch.setattr("flows.rollout_steps.write_aliases", write)
 
 
 def fail_in_the_ledger(monkeypatch, events=("promoted", "rolled back")):
@@ -201,7 +207,7 @@ def fail_in_the_ledger(monkeypatch, events=("promoted", "rolled back")):
             raise StoreError("injected in the ledger")
         append_to_ledger(home, event, *rest)
 
-    monkeypatch.setattr(rollout_steps, "append_to_ledger", append)
+    monkeypatch.setattr("flows.rollout_steps.append_to_ledger", append)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +237,7 @@ def test_an_interrupt_is_undone_and_stays_an_interrupt(standing, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rollout, "move_aliases", interrupted)
+    monkeypatch.setattr("flows.rollout.move_aliases", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stage.switch(three)
     assert stage.everything() == before
@@ -272,7 +278,7 @@ def test_an_undo_step_that_fails_hides_neither_the_reason_nor_the_other_steps(st
         def refuse(path, routing):
             raise ServingError("injected in the routing")
 
-        patched.setattr(rollout_steps, "write_routing", refuse)
+        patched.setattr("flows.rollout_steps.write_routing", refuse)
         with pytest.raises(RolloutError, match=r"injected in the ledger; and undoing it failed: .*injected in the rou"):
             stage.switch(three)
     last = read_ledger(stage.home, stage.name)[-1]
@@ -309,7 +315,7 @@ rollout.switch_champion(find_version(config.registry, 3, home), config, home, "c
     )
     assert done.returncode == 9, done.stderr.decode()[-2000:]
     assert stage.served_by() == f"{stage.name}-v3"
-    aliases = settle(stage.config, stage.home)
+    aliases = stage.settle()
     assert ledger_ends in stage.events()
     assert (aliases["champion"], stage.served_by()) == (champion, f"{stage.name}-v{champion}")
     assert stage.roll_back().version == champion - 1
@@ -401,7 +407,7 @@ def test_another_registry_does_not_take_the_served_model_down(standing):
     before = stage.everything()
     registry = stage.config.registry.model_copy(update={"model_name": f"{stage.name}-typo"})
     with pytest.raises(RolloutError, match=f"is answered by {stage.name}-v2, and the registered model .* no champion"):
-        settle(stage.config.model_copy(update={"registry": registry}), stage.home)
+        stage.settle(registry=registry)
     assert stage.everything() == before
 
 
@@ -411,7 +417,7 @@ def test_a_routing_that_names_nobodys_champion_is_emptied(stage):
     write_aliases(stage.config.registry, stage.home, {})
     intent = {"outcome": "promoted", "aliases": {}}
     append_to_ledger(stage.home, "started", stage.name, None, 1, "test", "", intent)
-    assert settle(stage.config, stage.home) == {}
+    assert stage.settle() == {}
     assert read_routing(stage.home.routing_file(stage.name)).champion is None
     assert stage.events()[-1] == ("reconciled", 1, None)
 

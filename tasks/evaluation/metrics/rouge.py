@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rouge_score.rouge_scorer import RougeScorer
 
+from tasks.evaluation.metrics.hidden_modules import hidden_modules
 from tasks.evaluation.metrics.text_metric import TextMetric
 from tasks.evaluation.metrics.tokenization import WordOrCharacterTokenizer
+
+# rouge_score takes a stemmer from nltk 3.10, which imports these (2 s here) for collocations and a classifier.
+with hidden_modules("scipy.stats", "sklearn"):
+    from rouge_score.rouge_scorer import RougeScorer
 
 
 class Rouge(TextMetric):

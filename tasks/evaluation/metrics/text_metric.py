@@ -1,37 +1,18 @@
 """What the metrics share: strings in, a corpus score and the statistics of each example out, without a network."""
 
-import sys
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import datasets
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.contracts.errors import EvaluationError
+from tasks.evaluation.metrics.hidden_modules import hidden_modules
 
-
-@contextmanager
-def _without_pipelines() -> Iterator[None]:
-    """Keep `import evaluate` from importing transformers' pipelines.
-
-    evaluate 0.4.6 imports them, and with them torch (7 s and 270 MB here), for evaluators nothing here uses; it treats
-    their absence as normal. Can go when evaluate imports them on use.
-    """
-    name = "transformers.pipelines"
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]  # None makes an import of the name fail
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-
-
-with _without_pipelines():
-    import datasets
+# evaluate 0.4.6 wants both for its evaluators, and with the first comes torch: 10 s and 270 MB here.
+with hidden_modules("transformers", "scipy.stats"):
     import evaluate
 
 

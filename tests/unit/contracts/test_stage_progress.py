@@ -7,7 +7,6 @@ from uuid import uuid4
 import httpx
 import pytest
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from tasks.contracts import progress
 from tasks.contracts.progress import stage_progress
@@ -21,13 +20,6 @@ def in_a_flow(monkeypatch):
     monkeypatch.setattr("prefect.context.FlowRunContext.get", lambda: FLOW_RUN)
     monkeypatch.setattr("prefect.artifacts.create_progress_artifact", lambda **_: uuid4())
     monkeypatch.setattr(progress, "_ARTIFACT_SECONDS", 0.0)
-
-
-@pytest.fixture
-def no_server():
-    """Point the Prefect client at a port that nobody listens on."""
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api", PREFECT_CLIENT_MAX_RETRIES: 0}):
-        yield
 
 
 def work(steps=3):
@@ -46,14 +38,14 @@ def test_the_artifact_gets_every_step_and_ends_at_100_percent(in_a_flow, monkeyp
     assert seen == [25, 50, 75, 100, 100]
 
 
-def test_work_goes_on_with_one_warning_when_the_server_is_away(in_a_flow, no_server, caplog):
+def test_work_goes_on_with_one_warning_when_the_server_is_away(in_a_flow, no_prefect_server, caplog):
     assert work() == [1, 2, 3]
     (warning,) = caplog.records
     assert warning.levelno == logging.WARNING
     assert warning.getMessage().startswith("the progress of training cannot be shown in Prefect (ConnectError: ")
 
 
-def test_work_goes_on_when_the_artifact_cannot_be_made(no_server, monkeypatch, caplog):
+def test_work_goes_on_when_the_artifact_cannot_be_made(no_prefect_server, monkeypatch, caplog):
     monkeypatch.setattr("prefect.context.FlowRunContext.get", lambda: FLOW_RUN)
     assert work() == [1, 2, 3]
     assert [record.levelno for record in caplog.records if record.name.startswith("llm_retrain")] == [logging.WARNING]

@@ -1,7 +1,6 @@
 """What becomes of a run when MLflow does not answer for a moment, or for good."""
 
 import pytest
-from mlflow.exceptions import MlflowException
 
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
@@ -16,6 +15,8 @@ class Client:
         self.locked, self.steps = False, []
 
     def log_batch(self, _run_id, metrics=()):
+        from mlflow.exceptions import MlflowException
+
         if self.locked:
             raise MlflowException("database is locked")
         self.steps += [metric.step for metric in metrics if metric.key == "train/loss"]
@@ -43,12 +44,16 @@ def test_steps_that_mlflow_did_not_take_are_sent_with_the_next(run, caplog):
 
 
 def test_the_last_step_must_arrive(run):
+    from mlflow.exceptions import MlflowException
+
     run.client.locked = True
     with pytest.raises(MlflowException, match="database is locked"):
         run.log_step(step(4))
 
 
 def test_why_a_run_failed_is_not_hidden_by_an_mlflow_that_does_not_answer(tmp_path, monkeypatch, caplog):
+    from mlflow.exceptions import MlflowException
+
     def refuse(*_, **__):
         raise MlflowException("no answer")
 
