@@ -17,9 +17,9 @@ NOBODY = "0" * 64
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    """MLflow needs seconds to make its tables, so once."""
-    home = Home(tmp_path_factory.mktemp("registry"))
+def database(tmp_path_factory, empty_registry):
+    """One for all tests here, and with it MLflow's connections to it."""
+    home = empty_registry(Home(tmp_path_factory.mktemp("verdicts")))
     return connect(REGISTRY, home), home
 
 

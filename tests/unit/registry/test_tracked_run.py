@@ -51,7 +51,9 @@ def test_the_last_step_must_arrive(run):
         run.log_step(step(4))
 
 
-def test_why_a_run_failed_is_not_hidden_by_an_mlflow_that_does_not_answer(tmp_path, monkeypatch, caplog):
+def test_why_a_run_failed_is_not_hidden_by_an_mlflow_that_does_not_answer(
+    tmp_path, empty_registry, monkeypatch, caplog
+):
     from mlflow.exceptions import MlflowException
 
     def refuse(*_, **__):
@@ -59,7 +61,7 @@ def test_why_a_run_failed_is_not_hidden_by_an_mlflow_that_does_not_answer(tmp_pa
 
     with (
         pytest.raises(ValueError, match="the reason"),
-        tracked_run(RetrainConfig(), Home(tmp_path), "test", {}) as tracked,
+        tracked_run(RetrainConfig(), empty_registry(Home(tmp_path)), "test", {}) as tracked,
     ):
         monkeypatch.setattr(tracked.client, "log_batch", refuse)
         raise ValueError("the reason")
