@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from portions import place_in_order, portion_of
 from servers import free_ports, skip_without_triton
 
 from tasks.contracts.config import ServingSection
@@ -24,21 +25,20 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """The longest file first, then the others with real servers: the short ones fill up the end."""
-    items.sort(key=lambda item: (item.path.name != "test_the_loop.py", item.get_closest_marker("integration") is None))
+    """The longest portions first: the short ones fill up the end, where a long one would run alone."""
+    items.sort(key=lambda item: place_in_order(portion_of(item.nodeid)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give the unit tests of one folder to one process: they import the same heavy libraries, once for all of them."""
+    """Hand out portions of tests where pytest-xdist is asked to keep the tests of a file together."""
     from xdist.scheduler import LoadFileScheduling
 
-    class FolderScheduling(LoadFileScheduling):
+    class PortionScheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            file = super()._split_scope(nodeid)
-            return file.rpartition("/")[0] if "unit/" in file else file
+            return portion_of(nodeid)
 
-    return FolderScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+    return PortionScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from portions import LONGEST_FIRST, place_in_order, portion_of
 
 from tasks.contracts.home import PROJECT_ROOT
 
@@ -54,3 +55,21 @@ def test_the_fast_path_and_help_import_nothing_heavy():
     code = f"import sys, flows.cli, flows.finished; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("portion", LONGEST_FIRST)
+def test_what_is_run_first_is_a_file_or_a_folder_of_tests(portion):
+    """A name that is out of date would leave a long file for the end, where nothing runs beside it."""
+    path = PROJECT_ROOT / "tests" / portion
+    some = path if path.is_file() else next(path.glob("test_*.py"))
+    assert portion_of(f"{some.relative_to(PROJECT_ROOT)}::test_some") == portion
+
+
+def test_the_longest_portions_come_first_and_unit_tests_after_real_servers():
+    portions = ["unit/data", "unit/flows", "integration/test_new.py", "integration/test_the_loop.py"]
+    assert sorted(portions, key=place_in_order) == [
+        "integration/test_the_loop.py",
+        "integration/test_new.py",
+        "unit/flows",
+        "unit/data",
+    ]
