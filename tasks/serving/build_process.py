@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.contracts.config import ServingSection
 from tasks.contracts.engine import TEMPLATE_DATE
+from tasks.contracts.hidden_modules import hidden_modules
 from tasks.contracts.worker import worker_main
 
 
@@ -46,9 +47,10 @@ def save_merged(base: Path, adapter: str | None, out: Path, serving: ServingSect
         base, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
     )
     if adapter is not None:
-        from peft import PeftModel
+        with hidden_modules("bitsandbytes"):  # peft imports it if it finds it, 2 s here, for a quantised model
+            from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     if serving.engine == "transformers":
         model.to(torch.bfloat16)
     model.save_pretrained(out)

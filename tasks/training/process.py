@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.contracts.config import TrainingSection
 from tasks.contracts.engine import load_chat_template
 from tasks.contracts.errors import TrainingError
+from tasks.contracts.hidden_modules import hidden_modules
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.worker import say, worker_main
 from tasks.training.device import choose_device
@@ -97,7 +98,6 @@ def encode_rows(path: Path, tokenizer: Any, system_prompt: str, max_length_token
 
 def load_with_adapter(base: Path, training: TrainingSection, device: "torch.device", dtype: "torch.dtype") -> Any:
     """Load the base model, in 4 bits if asked for, and put a fresh LoRA adapter on all its linear layers."""
-    from peft import LoraConfig, TaskType, get_peft_model
     from transformers import AutoModelForCausalLM
 
     quantization = _nf4(dtype) if training.quantization == "nf4" else {}
@@ -111,6 +111,14 @@ def load_with_adapter(base: Path, training: TrainingSection, device: "torch.devi
     else:
         _keep_nf4_unpacked(model)
     model.config.use_cache = False
+    # peft imports bitsandbytes if it finds it, 2 s here, which only a quantised model needs.
+    with hidden_modules(*(() if quantization else ("bitsandbytes",))):
+        return _with_adapter(model, training)
+
+
+def _with_adapter(model: Any, training: TrainingSection) -> Any:
+    from peft import LoraConfig, TaskType, get_peft_model
+
     lora = LoraConfig(
         r=training.rank,
         lora_alpha=training.alpha,

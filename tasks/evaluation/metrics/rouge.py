@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.evaluation.metrics.hidden_modules import hidden_modules
+from tasks.contracts.hidden_modules import hidden_modules
 from tasks.evaluation.metrics.text_metric import TextMetric
 from tasks.evaluation.metrics.tokenization import WordOrCharacterTokenizer
 

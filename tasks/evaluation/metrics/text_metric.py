@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.contracts.errors import EvaluationError
-from tasks.evaluation.metrics.hidden_modules import hidden_modules
+from tasks.contracts.hidden_modules import hidden_modules
 
 # evaluate 0.4.6 wants both for its evaluators, and with the first comes torch: 10 s and 270 MB here.
 with hidden_modules("transformers", "scipy.stats"):
