@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 SERVING := .venv-serving
 BENCH := .venv-bench
-# Several files of tests at a time, each with its share of the processors (tests/conftest.py).
+# Several portions of tests at a time (tests/portions.py), each with its share of the processors (tests/conftest.py).
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export LLM_RETRAIN_SERVING_ENV ?= $(CURDIR)/$(SERVING)
 
