@@ -14,6 +14,7 @@ LONGEST_FIRST = (
     "integration/test_sources_s3.py",
     "unit/flows",
     "unit/training",
+    "unit/data",
     "unit/data/sources",
     "unit/evaluation",
     "unit/data/cleaning",

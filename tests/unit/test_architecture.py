@@ -66,10 +66,10 @@ def test_what_is_run_first_is_a_file_or_a_folder_of_tests(portion):
 
 
 def test_the_longest_portions_come_first_and_unit_tests_after_real_servers():
-    portions = ["unit/data", "unit/flows", "integration/test_new.py", "integration/test_the_loop.py"]
+    portions = ["unit/serving", "unit/flows", "integration/test_new.py", "integration/test_the_loop.py"]
     assert sorted(portions, key=place_in_order) == [
         "integration/test_the_loop.py",
         "integration/test_new.py",
         "unit/flows",
-        "unit/data",
+        "unit/serving",
     ]
