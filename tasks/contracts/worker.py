@@ -3,6 +3,7 @@
 The parent calls `run_worker("tasks.training.process", spec, …)`; the module's `__main__` calls `worker_main(run)`.
 A worker says what happens as one JSON object a line on standard output; its standard error goes to a log file.
 Whatever it fails of, the parent raises one sentence: the worker's own, or what ended it and where the log is.
+A parent of several workers starts each as a `Worker` and may send them facts, which they take from `received`.
 """
 
 import ctypes
@@ -14,10 +15,12 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
+from tasks.contracts import errors
 from tasks.contracts.errors import LlmRetrainError
 from tasks.contracts.home import PROJECT_ROOT
 
@@ -28,10 +31,30 @@ _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 10.0
 _OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError")  # Python's, and what torch raises for a GPU
 _SHOWN_CHARS = 400
+_READ_BYTES = 1 << 16
 
 
 def ignore_event(event: Event) -> None:
     """Listen to nothing."""
+
+
+@dataclass(frozen=True)
+class WorkerOrder:
+    """What a worker process is started with.
+
+    Attributes:
+        module: dotted name of the module to run.
+        spec: JSON facts for the worker's `run`.
+        log_path: where its standard error is appended, and what it prints that is no event.
+        error_type: of the error that tells of an end without a sentence of its own.
+        memory_hint: what to change when its memory runs out, with the config key.
+    """
+
+    module: str
+    spec: dict[str, Any]
+    log_path: Path
+    error_type: type[LlmRetrainError]
+    memory_hint: str
 
 
 def run_worker(
@@ -55,29 +78,116 @@ def run_worker(
     Raises:
         LlmRetrainError: of `error_type`; with the worker's own sentence, or with how it ended and where its log is.
     """
-    log_path.parent.mkdir(parents=True, exist_ok=True)
     events: list[Event] = []
-    with tempfile.TemporaryDirectory(prefix="llm-retrain-") as folder, log_path.open("a", encoding="utf-8") as log_file:
-        log_start_bytes = os.fstat(log_file.fileno()).st_size
-        spec_path = Path(folder) / "spec.json"
-        spec_path.write_text(json.dumps(spec), encoding="utf-8")
-        with _process(module, spec_path, log_file) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                event = _event_in(line)
-                if event is None:
-                    log_file.write(line)
-                    log_file.flush()
-                    continue
+    with Worker(WorkerOrder(module, spec, log_path, error_type, memory_hint)) as worker:
+        worker.end_input()
+        while not worker.has_ended:
+            for event in worker.read():
                 listener(event)
                 events.append(event)
-            status = process.wait()
-    if status != 0:
-        said = next((event for event in events if event["event"] == "error"), None)
-        if said is None:
-            raise error_type(_explain_exit(module, status, log_path, log_start_bytes, memory_hint))
-        raise error_type(_explain_error(module, said, log_path, memory_hint))
+        failure = worker.failure()
+    if failure is not None:
+        raise error_type(str(failure))
     return events
+
+
+class Worker:
+    """A worker process between its start and its end; several can be waited for at a time, as `fileno` is there.
+
+    A context manager: however its block is left, the process has ended. A cancelled flow leaves nothing running.
+    """
+
+    def __init__(self, order: WorkerOrder) -> None:
+        self._order = order
+        self._unread = b""
+        self._error: Event | None = None
+        self.has_ended = False
+        """It will say no more."""
+
+    def __enter__(self) -> Self:
+        """Start the process."""
+        order = self._order
+        order.log_path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as opened:
+            folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="llm-retrain-"))
+            spec_path = Path(folder) / "spec.json"
+            spec_path.write_text(json.dumps(order.spec), encoding="utf-8")
+            self._log = opened.enter_context(order.log_path.open("a", encoding="utf-8"))
+            self._log_start_bytes = os.fstat(self._log.fileno()).st_size
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", order.module, str(spec_path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                cwd=PROJECT_ROOT,
+            )
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process, if it goes on."""
+        with self._opened:
+            try:
+                self.end_input()
+                self.terminate()
+                self._process.wait(timeout=_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            finally:
+                assert self._process.stdout is not None
+                self._process.stdout.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when the worker says something, or has ended."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    def read(self) -> list[Event]:
+        """Wait until the worker says something or ends, and return the events that are complete."""
+        block = os.read(self.fileno(), _READ_BYTES)
+        self.has_ended = not block
+        *lines, self._unread = (self._unread + block).split(b"\n") if block else [self._unread, b""]
+        events = []
+        for line in lines:
+            event = _event_in(line)
+            if event is not None:
+                events.append(event)
+                if event["event"] == "error":
+                    self._error = self._error or event
+            elif line:
+                self._log.write(line.decode("utf-8", errors="replace") + "\n")
+                self._log.flush()
+        return events
+
+    def send(self, facts: dict[str, Any]) -> None:
+        """Send facts, which the worker takes from `received`."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended, and `failure` will say of what
+            self._process.stdin.write(json.dumps(facts).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def end_input(self) -> None:
+        """Say that nothing more will be sent."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+
+    def terminate(self) -> None:
+        """Ask the process to end, and do not wait for it."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def failure(self) -> LlmRetrainError | None:
+        """Wait for the end and return what the worker failed of: an error of its own class, if that is one of ours."""
+        status, order = self._process.wait(), self._order
+        if status == 0:
+            return None
+        if self._error is None:
+            return order.error_type(_explain_exit(status, order, self._log_start_bytes))
+        said = getattr(errors, self._error.get("error", ""), order.error_type)
+        assert issubclass(said, LlmRetrainError)
+        return said(_explain_error(self._error, order))
 
 
 def worker_main(run: Callable[[dict[str, Any]], None]) -> None:
@@ -90,13 +200,17 @@ def worker_main(run: Callable[[dict[str, Any]], None]) -> None:
     _events.append(events)
     try:
         run(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    except LlmRetrainError as error:
-        say("error", message=str(error))
+    except Exception as error:  # any failure must reach the parent as a sentence; the log keeps the rest
+        say("error", **error_facts(error))
         sys.exit(1)
-    except Exception as error:  # any other failure too must reach the parent as a sentence; the log keeps the rest
-        traceback.print_exc()
-        say("error", message=" ".join(str(error).split()), type=type(error).__name__)
-        sys.exit(1)
+
+
+def error_facts(error: Exception) -> dict[str, str]:
+    """Return what a worker says of a failure: `message`, and `error`, a class of ours, or else `type`."""
+    if isinstance(error, LlmRetrainError):
+        return {"message": str(error), "error": type(error).__name__}
+    traceback.print_exception(error)
+    return {"message": " ".join(str(error).split()), "type": type(error).__name__}
 
 
 _events: list[IO[str]] = []
@@ -108,31 +222,13 @@ def say(event: str, **facts: Any) -> None:
         stream.write(json.dumps({"event": event, **facts}) + "\n")
 
 
-@contextmanager
-def _process(module: str, spec_path: Path, log_file: IO[str]) -> "Iterator[subprocess.Popen[str]]":
-    """Start the worker, and end it however this block is left: a cancelled flow leaves nothing running."""
-    command = [sys.executable, "-m", module, str(spec_path)]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=log_file,
-        cwd=PROJECT_ROOT,
-        encoding="utf-8",
-        errors="replace",
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(timeout=_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+def received() -> Iterator[dict[str, Any]]:
+    """Yield in a worker what the parent sends, until it sends no more."""
+    for line in sys.stdin:
+        yield json.loads(line)
 
 
-def _event_in(line: str) -> Event | None:
+def _event_in(line: bytes) -> Event | None:
     """Read a line of a worker's standard output; None if it is no event, but what some library printed."""
     try:
         event = json.loads(line)
@@ -141,24 +237,27 @@ def _event_in(line: str) -> Event | None:
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 
 
-def _explain_error(module: str, said: Event, log_path: Path, memory_hint: str) -> str:
+def _explain_error(said: Event, order: WorkerOrder) -> str:
     """Spell the worker's "error" event: a sentence of ours as it is, any other exception with its type and the log."""
     message, kind = said["message"], said.get("type")
     if kind is None:
         return str(message)
     if kind in _OUT_OF_MEMORY:
-        return f"{module} ran out of memory ({kind}); {memory_hint} (log: {log_path})"
+        return f"{order.module} ran out of memory ({kind}); {order.memory_hint} (log: {order.log_path})"
     shown = f"{kind}: {message[:_SHOWN_CHARS]}" if message else kind
-    return f"{module} failed with {shown} (log: {log_path})"
+    return f"{order.module} failed with {shown} (log: {order.log_path})"
 
 
-def _explain_exit(module: str, status: int, log_path: Path, log_start_bytes: int, memory_hint: str) -> str:
+def _explain_exit(status: int, order: WorkerOrder, log_start_bytes: int) -> str:
     """Explain an end without words: the signal, or the last line that this very run left in the log."""
     if status == -signal.SIGKILL:
-        return f"{module} was killed (SIGKILL), most often because memory ran out; {memory_hint} (log: {log_path})"
+        return (
+            f"{order.module} was killed (SIGKILL), most often because memory ran out; {order.memory_hint} "
+            f"(log: {order.log_path})"
+        )
     ended = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    with log_path.open("rb") as log_file:
+    with order.log_path.open("rb") as log_file:
         log_file.seek(log_start_bytes)
         lines = log_file.read().decode("utf-8", errors="replace").strip().splitlines()
     last = lines[-1][:_SHOWN_CHARS] if lines else "it said nothing"
-    return f"{module} {ended}: {last} (log: {log_path})"
+    return f"{order.module} {ended}: {last} (log: {order.log_path})"

@@ -8,8 +8,8 @@ from tasks.contracts.artifacts import RowSet
 from tasks.contracts.config import DataSection
 from tasks.contracts.errors import DataError
 from tasks.data.advice import advice
-from tasks.data.executors import Result
 from tasks.data.index import EVALUATION, FROZEN, SOURCES, Index
+from tasks.data.jobs import Result
 from tasks.data.split import REASONS, Division
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from tasks.contracts.config import DataSection
 from tasks.data.cleaning.line import CONVERSATION
 from tasks.data.erasure import ERASED
-from tasks.data.executors import Result
+from tasks.data.jobs import Result
 from tasks.data.rows import LONG_ROW, SHORT_ANSWER
 from tasks.data.split import DUPLICATE, NEAR_DUPLICATE, NEAR_TWIN, TWIN
 

@@ -19,10 +19,11 @@ from tasks.contracts.store import Entry, code_digest, library_versions
 from tasks.data.accounts import ORIGINS, accounts_of, check_not_empty, sum_of, sum_of_steps
 from tasks.data.dataset_files import DatasetFiles
 from tasks.data.erasure import erased_marks
-from tasks.data.executors import Result, run_jobs
+from tasks.data.executors import run_jobs
 from tasks.data.frozen import pair_shadows, rewording_steps, write_marked
 from tasks.data.index import EVALUATION, FROZEN, SHADOW, SOURCES, IndexedFile, join_indexes
-from tasks.data.ingest import CODE, Place, Progress, no_progress, rejected_pieces, row_files
+from tasks.data.ingest import Place, Progress, no_progress, rejected_pieces, row_files
+from tasks.data.jobs import CODE, Result
 from tasks.data.lineage import Lineage, keep_lineage
 from tasks.data.made_rows import Made, add_made_rows
 from tasks.data.pieces import kept_pieces
@@ -188,7 +189,7 @@ class _Build:
         results = run_jobs(
             "tasks.data.chunk:clean_chunk",
             *(jobs, sizes, data.execution, place.log),
-            lambda done: progress(done, len(jobs)),
+            lambda finished, *_: progress(finished, len(jobs)),
         )
         return [origin for origin, _ in found], [path for _, path in found], results
 

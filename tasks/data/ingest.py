@@ -1,13 +1,12 @@
 """Sources read into canonical rows, once for the same content: `rows-*.jsonl`, and `rejected.jsonl`."""
 
+import math
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-
-from pydantic import TypeAdapter
 
 from tasks.contracts.artifacts import RowSet
 from tasks.contracts.config import DataSection, ServingSection
@@ -16,21 +15,18 @@ from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.source_config import Source
 from tasks.contracts.store import Store, code_digest
-from tasks.data.executors import Job, Result, run_jobs
-from tasks.data.lines import LineWriter
-from tasks.data.rows import Rejection, row_line
-
-CODE = ("tasks/data", "tasks/contracts")
-CHUNK_BYTES = 8 << 20
-"""Size of the files of a row set: what the next stage gives to one process at a time."""
+from tasks.data.executors import run_jobs
+from tasks.data.jobs import CODE, Job, Result
+from tasks.data.part import CHUNK_BYTES, LISTED_PIECES
+from tasks.data.rows import row_line
 
 Progress = Callable[[int, int], None]
 
 if TYPE_CHECKING:
-    from tasks.data.sources import Shard
+    from tasks.data.sources import OpenedSource, Shard
+    from tasks.data.sources.malformed import MalformedShare
 
 _NAMING = ("path", "source", "url", "query")
-_SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
 
 
 @dataclass(frozen=True)
@@ -75,18 +71,7 @@ def ingest(data: DataSection, place: Place, sources: tuple[Source, ...], progres
         DataError: there is no source, one cannot be read, or one has too many malformed records.
         EnvironmentProblem: a package or an environment variable that a source needs is missing.
     """
-    from tasks.data.sources import open_source
-
-    if not sources:
-        raise DataError(
-            "data.sources is empty; expected at least one source, for example {kind: files, path: rows.jsonl}"
-        )
-    keys = [_config_key(source, data) for source in sources]
-    logs = place.home.request_log(place.serving.model_name), place.home.feedback_log(place.serving.model_name)
-    opened = [
-        open_source(source, number, key, place.home.sources, *logs)
-        for number, (source, key) in enumerate(zip(sources, keys, strict=True))
-    ]
+    opened = _open(data, place, sources)
     inputs = {
         "sources": sorted(found.digest for found in opened),
         "max_malformed_share": data.max_malformed_share,
@@ -95,102 +80,113 @@ def ingest(data: DataSection, place: Place, sources: tuple[Source, ...], progres
     shards = [shard for found in opened for shard in found.shards]
 
     def write(directory: Path) -> dict[str, Any]:
-        jobs = [
-            {
-                "shard": asdict(shard),
-                "source": sources[shard.source_index].model_dump(mode="json"),
-                "out": str(directory / f"part-{number:05}"),
-            }
-            for number, shard in enumerate(shards)
-        ]
-        sizes = [_bytes_of(shard, shards) for shard in shards]
-        results = run_jobs(
-            "tasks.data.ingest:read_part",
-            jobs,
-            sizes,
-            data.execution,
-            place.log,
-            lambda done: progress(done, len(jobs)),
-        )
-        for number, (source, key) in enumerate(zip(sources, keys, strict=True)):
-            parts = [result for shard, result in zip(shards, results, strict=True) if shard.source_index == number]
-            _check_share(source, key, parts, data.max_malformed_share)
-        return _join_parts(directory, jobs, results)
+        return _read_all(shards, sources, data, (directory, place.log), progress)
 
     entry = place.store.produce("rows", inputs, write)
     return RowSet(path=entry.path, digest=entry.digest, **entry.facts)
 
 
-def read_part(job: Job) -> Result:
-    """Read one piece of a source: a job of the data stage.
+def _open(data: DataSection, place: Place, sources: tuple[Source, ...]) -> "list[OpenedSource]":
+    from tasks.data.sources import open_source
 
-    Args:
-        job: `shard`, `source` and `out`, the beginning of the names of the files that are written.
-
-    Returns:
-        `kept`, `files` (of rows), `rejected` (reason → pieces) and `first` (the first rejections, for an error).
-    """
-    from tasks.data.sources import Shard, read_shard
-    from tasks.data.sources.malformed import NAMED_PIECES
-
-    shard = Shard(**{**job["shard"], "problem": tuple(job["shard"]["problem"])})
-    out = _ChunkedLines(job["out"])
-    reasons: Counter[str] = Counter()
-    first: list[dict[str, Any]] = []
-    with Path(f"{job['out']}.rejected").open("wb") as rejected, out:
-        for found in read_shard(shard, _SOURCE.validate_python(job["source"])):
-            if not isinstance(found, Rejection):
-                out.write(row_line(found))
-                continue
-            # Files in two folders may have one name, and paths must not enter the store.
-            record = {**asdict(found), "source_index": shard.source_index}
-            rejected.write(row_line(record))
-            reasons[found.reason] += 1
-            if len(first) < NAMED_PIECES:
-                first.append(asdict(found))
-    return {"kept": out.lines, "files": out.names, "rejected": dict(reasons), "first": first}
+    if not sources:
+        raise DataError(
+            "data.sources is empty; expected at least one source, for example {kind: files, path: rows.jsonl}"
+        )
+    logs = place.home.request_log(place.serving.model_name), place.home.feedback_log(place.serving.model_name)
+    return [
+        open_source(source, number, _config_key(source, data), place.home.sources, *logs)
+        for number, source in enumerate(sources)
+    ]
 
 
-class _ChunkedLines:
-    """Lines in files of about `CHUNK_BYTES`."""
+def _read_all(
+    shards: "list[Shard]",
+    sources: tuple[Source, ...],
+    data: DataSection,
+    places: tuple[Path, Path],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Read the pieces of all sources into files of a directory (and beside a log); return the row set's facts."""
+    directory, log = places
+    sizes = [_bytes_of(shard, shards) for shard in shards]
+    shares = _malformed_shares(shards, sizes, sources, data)
+    jobs = []
+    for number, shard in enumerate(shards):
+        most = shares[shard.source_index].most_malformed
+        jobs.append(
+            {
+                "shard": asdict(shard),
+                "source": sources[shard.source_index].model_dump(mode="json"),
+                "out": str(directory / f"part-{number:05}"),
+                "most_malformed": most if math.isfinite(most) else None,
+            }
+        )
 
-    def __init__(self, stem: str) -> None:
-        self.lines, self.names = 0, list[str]()
-        self._stem = stem
-        self._writer: LineWriter | None = None
+    def done(finished: int, number: int, result: Result) -> None:
+        shares[shards[number].source_index].add(number, result)
+        progress(finished, len(jobs))
 
-    def write(self, line: bytes) -> None:
-        if self._writer is None or self._writer.bytes >= CHUNK_BYTES:
-            self.__exit__()
-            path = Path(f"{self._stem}-{len(self.names):04}.jsonl")
-            self.names.append(path.name)
-            self._writer = LineWriter(path)
-        self._writer.write(line)
-        self.lines += 1
+    results = run_jobs("tasks.data.part:read_part", jobs, sizes, data.execution, log, done)
+    for share in shares:
+        share.check()
+    return _join_parts(directory, jobs, results)
 
-    def __enter__(self) -> None:
-        """Open nothing yet: a part without rows has no file."""
 
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
+def _malformed_shares(
+    shards: "list[Shard]", sizes: list[int], sources: tuple[Source, ...], data: DataSection
+) -> "list[MalformedShare]":
+    from tasks.data.sources.malformed import MalformedShare, most_rows
+
+    shares = []
+    for index, source in enumerate(sources):
+        most = {
+            number: most_rows(shard, source, sizes[number])
+            for number, shard in enumerate(shards)
+            if shard.source_index == index
+        }
+        named = next((str(getattr(source, key)) for key in _NAMING if hasattr(source, key)), source.kind)
+        shares.append(MalformedShare(named, _config_key(source, data), data.max_malformed_share, most))
+    return shares
 
 
 def _join_parts(directory: Path, jobs: list[Job], results: list[Result]) -> dict[str, Any]:
     """Join files of rows into a few of about `CHUNK_BYTES`, and the rejections into one; return the row set's facts."""
     chunks = [directory / "rows-00000.jsonl"]
     chunks[0].touch()  # a source without rows is a row set without rows
-    with (directory / "rejected.jsonl").open("wb") as rejections:
-        for job, result in zip(jobs, results, strict=True):
-            for name in result["files"]:
-                filled = chunks[-1].stat().st_size
-                if filled and filled + (directory / name).stat().st_size > CHUNK_BYTES:
-                    chunks.append(directory / f"rows-{len(chunks):05}.jsonl")
-                _move_to_end(directory / name, chunks[-1])
-            _append_to(rejections, Path(f"{job['out']}.rejected"))
+    for result in results:
+        for name in result["files"]:
+            filled = chunks[-1].stat().st_size
+            if filled and filled + (directory / name).stat().st_size > CHUNK_BYTES:
+                chunks.append(directory / f"rows-{len(chunks):05}.jsonl")
+            _move_to_end(directory / name, chunks[-1])
     rejected = sum((Counter(result["rejected"]) for result in results), Counter[str]())
+    with (directory / "rejected.jsonl").open("wb") as rejections:
+        if rejected.total() > LISTED_PIECES:
+            rejections.writelines(_counted(jobs, results))
+        for job in jobs:
+            part = Path(f"{job['out']}.rejected")
+            if rejected.total() <= LISTED_PIECES:
+                _append_to(rejections, part)
+            part.unlink()
     kept = sum(result["kept"] for result in results)
     return {"rows_read": kept + rejected.total(), "rows_kept": kept, "rejected": dict(rejected)}
+
+
+def _counted(jobs: list[Job], results: list[Result]) -> Iterator[bytes]:
+    """Yield a record for each file and reason instead of one for each piece, whatever order the pieces have."""
+    counts: Counter[tuple[int, str, str]] = Counter()
+    lines: dict[tuple[int, str, str], int] = {}
+    for job, result in zip(jobs, results, strict=True):
+        for reason, pieces in result["rejected"].items():
+            kind = job["shard"]["source_index"], job["shard"]["name"], reason
+            counts[kind] += pieces
+            lines.setdefault(kind, result["lines"][reason])
+    for (source_index, name, reason), pieces in counts.items():
+        detail = f"{pieces:,} pieces, too many to list"
+        line = lines[source_index, name, reason]
+        record = {"reason": reason, "detail": detail, "source": name, "source_index": source_index, "line": line}
+        yield row_line({**record, "excerpt": ""})
 
 
 def _move_to_end(part: Path, whole: Path) -> None:
@@ -199,24 +195,12 @@ def _move_to_end(part: Path, whole: Path) -> None:
         return
     with whole.open("ab") as file:
         _append_to(file, part)
+    part.unlink()
 
 
 def _append_to(whole: IO[bytes], part: Path) -> None:
     with part.open("rb") as file:
         shutil.copyfileobj(file, whole)
-    part.unlink()
-
-
-def _check_share(source: Source, config_key: str, parts: list[Result], max_malformed_share: float) -> None:
-    from tasks.data.sources.malformed import check_malformed_share
-
-    malformed = sum(sum(part["rejected"].values()) for part in parts)
-    first = [Rejection(**record) for part in parts for record in part["first"]]
-    pieces = malformed + sum(part["kept"] for part in parts)
-    named = next(
-        (str(getattr(source, key)) for key in ("path", "source", "url", "query") if hasattr(source, key)), source.kind
-    )
-    check_malformed_share(named, config_key, pieces, malformed, first, max_malformed_share)
 
 
 def _bytes_of(shard: "Shard", shards: "list[Shard]") -> int:

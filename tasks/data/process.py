@@ -1,16 +1,18 @@
-"""The worker process of the data stage: runs the jobs it is given, one after the other, and says each result."""
+"""The worker process of the data stage: asks for a job, runs it, says its result, and asks again."""
 
 from typing import Any
 
-from tasks.contracts.worker import say, worker_main
-from tasks.data.executors import function_of
+from tasks.contracts.worker import received, say, worker_main
+from tasks.data.jobs import function_of
 
 
 def run(spec: dict[str, Any]) -> None:
-    """Run `spec["jobs"]` (number → job) with the function that `spec["work"]` names."""
+    """Run the jobs that are sent with the function that `spec["work"]` names, until no more come."""
     function = function_of(spec["work"])
-    for number, job in spec["jobs"].items():
-        say("result", job=int(number), result=function(job))
+    say("free")
+    for job in received():
+        say("result", result=function(job))
+        say("free")
 
 
 if __name__ == "__main__":

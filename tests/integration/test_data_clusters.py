@@ -37,8 +37,8 @@ def build(sources, place, **execution):
 @pytest.fixture(scope="module")
 def ray_cluster():
     ray = pytest.importorskip("ray", reason="the extra ray is not installed")
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-    yield {"kind": "ray"}
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield {"kind": "ray", "address": ray.get_runtime_context().gcs_address}
     ray.shutdown()
 
 

@@ -1,5 +1,15 @@
+import gzip
+import json
 import logging
+from uuid import uuid4
 
+import pytest
+from prefect.context import FlowRunContext
+
+from tasks.contracts import progress
+from tasks.contracts.config import DataSection
+from tasks.contracts.source_config import FilesSource
+from tasks.data import executors, ingest, part
 from tasks.data.steps import accounting_table, build_dataset_task, ingest_rows
 
 RECORDS = [{"instruction": f"Prompt {n}", "output": "Answer"} for n in range(10)]
@@ -48,3 +58,37 @@ def test_the_table_leads_from_rows_read_to_every_place_they_went(write_lines, da
         ("rejected: exact duplicate", 1),
         ("rejected: not JSON", 1),
     ]
+
+
+@pytest.fixture
+def artifact_updates(monkeypatch):
+    """Be in the context of a flow run, as Prefect sets it for the thread of a task; no server is asked."""
+    updates = []
+    monkeypatch.setattr("prefect.artifacts.create_progress_artifact", lambda **_: uuid4())
+    monkeypatch.setattr("prefect.artifacts.update_progress_artifact", lambda **update: updates.append(update))
+    monkeypatch.setattr("tasks.data.steps.create_table_artifact", lambda **_: None)
+    monkeypatch.setattr(progress, "_ARTIFACT_SECONDS", 0.0)
+    with FlowRunContext.model_construct(flow=None, flow_run=None):
+        yield updates
+
+
+@pytest.mark.slow
+def test_the_progress_artifact_is_updated_while_two_processes_work(
+    write_lines, place, artifact_updates, caplog, monkeypatch
+):
+    monkeypatch.setattr(executors, "SMALL_BYTES", 0)
+    sources = tuple(write_lines(RECORDS[number], name=f"{number}.jsonl") for number in range(3))
+    data = DataSection(sources=sources, execution={"processes": 2})
+    assert ingest_rows.fn(data, place, data.sources).rows_kept == 3
+    assert [round(update["progress"]) for update in artifact_updates] == [33, 67, 100, 100]
+
+
+def test_a_large_compressed_file_does_not_keep_cleaning_in_one_process(data_of, place, tmp_path, monkeypatch):
+    """One process unpacks it; what it leaves are files of rows that any process takes."""
+    for module in (ingest, part):
+        monkeypatch.setattr(module, "CHUNK_BYTES", 2_000)
+    lines = b"".join(json.dumps({**RECORDS[0], "output": f"{n}"}).encode() + b"\n" for n in range(100))
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(lines))
+    data = data_of(FilesSource(path=str(path)))
+    assert len(ingest.row_files(ingest.ingest(data, place, data.sources))) > 5

@@ -11,7 +11,7 @@ from tasks.contracts.config import DataSection
 from tasks.contracts.errors import ConfigError, DataError
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import Store
-from tasks.data import executors, ingest, lines
+from tasks.data import executors, ingest, lines, part
 from tasks.data.build import build_dataset
 from tasks.data.sightings import find_record
 from tasks.data.versions import chosen_version, compare, data_versions, profile, rows_of, write_plot
@@ -48,7 +48,8 @@ def test_order_of_files_number_of_processes_and_size_of_chunks_change_no_digest(
     expected, _ = build(*files)
     for number, (order, processes, chunk_bytes) in enumerate([("dcba", 1, 2_000), ("bdac", 3, 5_000)]):
         monkeypatch.setattr(executors, "SMALL_BYTES", 0)
-        monkeypatch.setattr(ingest, "CHUNK_BYTES", chunk_bytes)
+        for module in (ingest, part):
+            monkeypatch.setattr(module, "CHUNK_BYTES", chunk_bytes)
         there = replace(place, store=Store(tmp_path / f"store{number}"))
         shuffled = [files["abcd".index(name)] for name in order]
         made, _ = build(*shuffled, there=there, execution={"processes": processes})

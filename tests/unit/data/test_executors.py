@@ -3,9 +3,10 @@
 import pytest
 
 from tasks.contracts.config import ExecutionSection
-from tasks.contracts.errors import DataError, EnvironmentProblem
+from tasks.contracts.errors import DataError
 from tasks.data import executors
-from tasks.data.executors import run_jobs, shares
+from tasks.data.executors import run_jobs
+from tasks.data.jobs import largest_first
 
 
 def chunk_jobs(tmp_path, rows_each):
@@ -31,14 +32,8 @@ def chunk_jobs(tmp_path, rows_each):
     return jobs
 
 
-def test_jobs_are_shared_out_by_size_and_none_is_forgotten():
-    parts = shares([1, 100, 60, 50, 2], 2)
-    assert sorted(job for part in parts for job in part) == [0, 1, 2, 3, 4]
-    assert sorted(sum([1, 100, 60, 50, 2][job] for job in part) for part in parts) == [103, 110]
-
-
-def test_no_process_is_started_for_nothing():
-    assert shares([5, 5], 8) == [[0], [1]]
+def test_the_largest_job_is_begun_first_and_none_is_forgotten():
+    assert largest_first([1, 100, 60, 100, 2]) == [1, 3, 2, 4, 0]
 
 
 @pytest.mark.slow
@@ -48,9 +43,13 @@ def test_results_come_in_the_order_of_the_jobs(tmp_path, monkeypatch, processes)
     finished = []
     jobs = chunk_jobs(tmp_path, [3, 1, 2])
     execution = ExecutionSection(processes=processes)
-    results = run_jobs("tasks.data.chunk:clean_chunk", jobs, [3, 1, 2], execution, tmp_path / "log", finished.append)
+    results = run_jobs(
+        *("tasks.data.chunk:clean_chunk", jobs, [3, 1, 2], execution, tmp_path / "log"),
+        lambda *facts: finished.append(facts),
+    )
     assert [result["kept"] for result in results] == [3, 1, 2]
-    assert finished == [1, 2, 3]
+    assert [count for count, _, _ in finished] == [1, 2, 3]
+    assert {number: result["kept"] for _, number, result in finished} == {0: 3, 1: 1, 2: 2}
 
 
 @pytest.mark.slow
@@ -60,10 +59,3 @@ def test_a_job_that_fails_in_its_process_fails_the_run_with_its_own_sentence(tmp
     jobs[1]["rows"] = str(tmp_path / "gone.jsonl")
     with pytest.raises(DataError, match=r"gone\.jsonl"):
         run_jobs("tasks.data.chunk:clean_chunk", jobs, [1, 1], ExecutionSection(processes=2), tmp_path / "log", print)
-
-
-@pytest.mark.parametrize(("kind", "module"), [("ray", "ray"), ("dask", "distributed")])
-def test_a_cluster_without_its_library_names_the_extra(tmp_path, monkeypatch, kind, module):
-    monkeypatch.setitem(__import__("sys").modules, module, None)
-    with pytest.raises(EnvironmentProblem, match=rf"data\.execution\.kind is '{kind}', which needs: .*\[{kind}\]"):
-        run_jobs("tasks.data.chunk:clean_chunk", [{}], [1], ExecutionSection(kind=kind), tmp_path / "log", print)
