@@ -3,14 +3,17 @@
 import json
 from dataclasses import replace
 
+import psutil
 import pytest
 
-from tasks.contracts.config import DataSection
-from tasks.contracts.errors import DataError
+from tasks.contracts.config import DataSection, ExecutionSection
+from tasks.contracts.errors import ConfigError, DataError, EnvironmentProblem
 from tasks.contracts.home import Home
 from tasks.contracts.source_config import FilesSource
 from tasks.contracts.store import Store
+from tasks.data import executors
 from tasks.data.build import build_dataset
+from tasks.data.executors import run_jobs
 from tasks.data.ingest import Place, ingest
 
 pytestmark = pytest.mark.integration
@@ -68,3 +71,59 @@ def test_what_fails_on_a_worker_is_the_same_sentence_here(sources, tmp_path, clu
     data = DataSection(sources=sources, execution=cluster, cleaning=[refuse])
     with pytest.raises(DataError, match=r"TOPIC"):
         build_dataset(ingest(data, place, sources), None, data, place)
+
+
+def failure_of(execution, tmp_path, work, *jobs):
+    """Return what running jobs raises; the functions are any that a worker can import."""
+    with pytest.raises((ConfigError, EnvironmentProblem, DataError)) as caught:
+        run_jobs(work, list(jobs), [1] * len(jobs), ExecutionSection(**execution), tmp_path / "log", lambda *_: None)
+    return caught.value
+
+
+def test_a_failure_on_a_worker_keeps_its_class(tmp_path, cluster):
+    failure = failure_of(cluster, tmp_path, "tasks.contracts.config:validate_config", {"daata": {}})
+    assert type(failure) is ConfigError
+    assert "daata" in str(failure)
+
+
+def test_a_state_directory_that_a_worker_does_not_see_is_said(tmp_path, cluster):
+    missing = str(tmp_path / "not-here" / "rows.jsonl")
+    failure = failure_of(cluster, tmp_path, "os:stat", missing)
+    assert type(failure) is EnvironmentProblem
+    assert missing in str(failure)
+    assert cluster["address"] in str(failure)
+    assert "expected the state directory" in str(failure)
+
+
+def test_another_version_on_a_worker_is_refused_and_named(tmp_path, cluster, monkeypatch):
+    monkeypatch.setattr(executors, "versions_here", lambda: {"Python": "3.9", "llm-retrain code": "0"})
+    failure = failure_of(cluster, tmp_path, "os:stat", str(tmp_path))
+    assert type(failure) is EnvironmentProblem
+    assert "has Python 3.11 instead of 3.9 and llm-retrain code " in str(failure)
+
+
+def test_a_worker_that_dies_again_and_again_is_one_sentence(tmp_path, cluster):
+    failure = failure_of(cluster, tmp_path, "os:_exit", 1)
+    assert type(failure) is EnvironmentProblem
+    assert str(failure).startswith(
+        f"the {cluster['kind'].capitalize()} cluster at data.execution.address '{cluster['address']}' failed ("
+    )
+    assert "check that its workers run, have memory" in str(failure)
+
+
+@pytest.mark.parametrize(("kind", "module"), [("ray", "ray"), ("dask", "distributed")])
+def test_a_cluster_of_our_own_is_gone_when_its_jobs_are_stopped(tmp_path, kind, module):
+    pytest.importorskip(module)
+    before = set(psutil.Process().children(recursive=True))
+    started = []
+
+    def stop(*_):
+        started.extend(set(psutil.Process().children(recursive=True)) - before)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execution = ExecutionSection(kind=kind, processes=2)
+        run_jobs("time:sleep", [600, 0, 600], [1, 2, 1], execution, tmp_path / "log", stop)
+    assert len(started) > 2
+    _, left = psutil.wait_procs(started, timeout=15)
+    assert left == []
