@@ -130,7 +130,8 @@ def test_a_failure_keeps_its_class_and_sentence_and_ends_the_others_at_once(run,
     with pytest.raises(error, match=sentence) as caught:
         run("slow_or_failing", 2, how=how)
     assert type(caught.value) is error
-    assert time.monotonic() - started < 30  # the other job takes ten minutes
+    # The other job takes ten minutes; a worker that must be killed takes ten seconds.
+    assert time.monotonic() - started < 9
     assert workers_left() == []
 
 
