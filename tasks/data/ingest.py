@@ -15,9 +15,9 @@ from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.source_config import Source
 from tasks.contracts.store import Store, code_digest
+from tasks.data import part
 from tasks.data.executors import run_jobs
 from tasks.data.jobs import CODE, Job, Result
-from tasks.data.part import CHUNK_BYTES, LISTED_PIECES
 from tasks.data.rows import row_line
 
 Progress = Callable[[int, int], None]
@@ -157,18 +157,18 @@ def _join_parts(directory: Path, jobs: list[Job], results: list[Result]) -> dict
     for result in results:
         for name in result["files"]:
             filled = chunks[-1].stat().st_size
-            if filled and filled + (directory / name).stat().st_size > CHUNK_BYTES:
+            if filled and filled + (directory / name).stat().st_size > part.CHUNK_BYTES:
                 chunks.append(directory / f"rows-{len(chunks):05}.jsonl")
             _move_to_end(directory / name, chunks[-1])
     rejected = sum((Counter(result["rejected"]) for result in results), Counter[str]())
     with (directory / "rejected.jsonl").open("wb") as rejections:
-        if rejected.total() > LISTED_PIECES:
+        if rejected.total() > part.LISTED_PIECES:
             rejections.writelines(_counted(jobs, results))
         for job in jobs:
-            part = Path(f"{job['out']}.rejected")
-            if rejected.total() <= LISTED_PIECES:
-                _append_to(rejections, part)
-            part.unlink()
+            listed = Path(f"{job['out']}.rejected")
+            if rejected.total() <= part.LISTED_PIECES:
+                _append_to(rejections, listed)
+            listed.unlink()
     kept = sum(result["kept"] for result in results)
     return {"rows_read": kept + rejected.total(), "rows_kept": kept, "rejected": dict(rejected)}
 
@@ -189,17 +189,17 @@ def _counted(jobs: list[Job], results: list[Result]) -> Iterator[bytes]:
         yield row_line({**record, "excerpt": ""})
 
 
-def _move_to_end(part: Path, whole: Path) -> None:
+def _move_to_end(piece: Path, whole: Path) -> None:
     if not whole.exists() or not whole.stat().st_size:
-        part.replace(whole)
+        piece.replace(whole)
         return
     with whole.open("ab") as file:
-        _append_to(file, part)
-    part.unlink()
+        _append_to(file, piece)
+    piece.unlink()
 
 
-def _append_to(whole: IO[bytes], part: Path) -> None:
-    with part.open("rb") as file:
+def _append_to(whole: IO[bytes], piece: Path) -> None:
+    with piece.open("rb") as file:
         shutil.copyfileobj(file, whole)
 
 

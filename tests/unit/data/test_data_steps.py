@@ -85,8 +85,7 @@ def test_the_progress_artifact_is_updated_while_two_processes_work(
 
 def test_a_large_compressed_file_does_not_keep_cleaning_in_one_process(data_of, place, tmp_path, monkeypatch):
     """One process unpacks it; what it leaves are files of rows that any process takes."""
-    for module in (ingest, part):
-        monkeypatch.setattr(module, "CHUNK_BYTES", 2_000)
+    monkeypatch.setattr(part, "CHUNK_BYTES", 2_000)
     lines = b"".join(json.dumps({**RECORDS[0], "output": f"{n}"}).encode() + b"\n" for n in range(100))
     path = tmp_path / "rows.jsonl.gz"
     path.write_bytes(gzip.compress(lines))

@@ -48,8 +48,7 @@ def test_order_of_files_number_of_processes_and_size_of_chunks_change_no_digest(
     expected, _ = build(*files)
     for number, (order, processes, chunk_bytes) in enumerate([("dcba", 1, 2_000), ("bdac", 3, 5_000)]):
         monkeypatch.setattr(executors, "SMALL_BYTES", 0)
-        for module in (ingest, part):
-            monkeypatch.setattr(module, "CHUNK_BYTES", chunk_bytes)
+        monkeypatch.setattr(part, "CHUNK_BYTES", chunk_bytes)
         there = replace(place, store=Store(tmp_path / f"store{number}"))
         shuffled = [files["abcd".index(name)] for name in order]
         made, _ = build(*shuffled, there=there, execution={"processes": processes})

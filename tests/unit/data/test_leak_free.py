@@ -14,7 +14,7 @@ from tasks.contracts.config import DataSection
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.source_config import FilesSource
 from tasks.contracts.store import Store, read_manifest
-from tasks.data import executors, ingest
+from tasks.data import executors, ingest, part
 from tasks.data.build import build_dataset
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
@@ -240,7 +240,7 @@ def test_how_rows_are_dealt_out_to_files_changes_no_digest(build, tmp_path, monk
     found = set()
     for trial in range(3):
         records, files = variants(corpus, f"{seed} {trial}")
-        monkeypatch.setattr(ingest, "CHUNK_BYTES", (8 << 20, 3_000, 20_000)[trial])
+        monkeypatch.setattr(part, "CHUNK_BYTES", (8 << 20, 3_000, 20_000)[trial])
         store = Store(tmp_path / f"store-{trial}")
         frozen = {}
         if kind == "frozen":
@@ -256,7 +256,7 @@ def test_two_processes_divide_planted_rows_as_one_does(build, tmp_path, monkeypa
     corpus = planted(9)
     expected = build(corpus.records, near_duplicates=0.8, execution={"processes": 1})
     monkeypatch.setattr(executors, "SMALL_BYTES", 0)
-    monkeypatch.setattr(ingest, "CHUNK_BYTES", 5_000)
+    monkeypatch.setattr(part, "CHUNK_BYTES", 5_000)
     records, _ = variants(corpus, 9)
     store = Store(tmp_path / "other")
     dataset = build(records, files=4, store=store, near_duplicates=0.8, execution={"processes": 2})

@@ -135,8 +135,7 @@ def test_where_nothing_may_be_malformed_a_compressed_file_is_not_read_on(tmp_pat
 
 @pytest.fixture
 def listed(monkeypatch):
-    for module in (part, ingestion):
-        monkeypatch.setattr(module, "LISTED_PIECES", 20)
+    monkeypatch.setattr(part, "LISTED_PIECES", 20)
 
 
 def lines(seed):
