@@ -100,11 +100,11 @@ def build(place, tmp_path):
 
     def written(records, files):
         sources = []
-        for part in range(files):
+        for number in range(files):
             directory = tmp_path / f"files-{next(made)}"
             directory.mkdir()
             path = directory / "rows.jsonl"
-            path.write_text("".join(json.dumps(record) + "\n" for record in records[part::files]))
+            path.write_text("".join(json.dumps(record) + "\n" for record in records[number::files]))
             sources.append(FilesSource(path=str(path), slice_column="department"))
         return tuple(sources)
 
