@@ -12,7 +12,7 @@ from tasks.data.jobs import Job, Result
 from tasks.data.lines import LineWriter
 from tasks.data.rows import Rejection, row_line
 
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 4 << 20
 """Size of the files of a row set: what the next stage gives to one process at a time."""
 LISTED_PIECES = 100_000
 """If more pieces of a row set are rejected, they are counted and not listed: a line of two bytes has a record of 150,

@@ -31,9 +31,11 @@ def kept_pieces(
         erased: marks of erased records.
         lineage: takes the ids of pieces that got pseudonyms.
     """
-    personal = _personal_steps(steps)
+    personal: list[PersonalData] | None = None
     marks = frozenset(erased)
     for record in records:
+        if personal is None:  # most sources have no such pieces, and the steps take a moment to build
+            personal = _personal_steps(steps)
         excerpt, detail = record["excerpt"], record["detail"]
         kept: list[str] | None = [excerpt, detail]
         for step in personal:

@@ -175,8 +175,8 @@ class _Divider:
     def _cluster(self, alive: "NDArray[np.int64]") -> "NDArray[np.int64]":
         """Return the cluster of each of `alive`, from 0: all that are linked, also by way of another row."""
         import numpy as np
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
+
+        from tasks.data.duplicates.components import smallest_linked
 
         names = [self._first_of_equals(alive, self.index.prompt)]
         if self.near is not None:
@@ -184,14 +184,15 @@ class _Divider:
             among[alive] = True
             names += [near[alive] for near in self.near.clusters(among)]
         turn, continued = dialogue_links(self.index, self._stands_for())
-        place_of = np.full(len(self.index), -1)  # a link to a row that is gone fails, and loudly
+        place_of = np.full(len(self.index), -1)
         place_of[alive] = np.arange(len(alive))
-        ends = (
-            np.concatenate([*[np.arange(len(alive))] * len(names), place_of[turn], place_of[self.shadows[:, 0]]]),
-            place_of[np.concatenate([*names, continued, self.shadows[:, 1]])],
-        )
-        graph = coo_array((np.ones(len(ends[0]), np.bool_), ends), shape=(len(alive), len(alive)))
-        labels: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+        left = np.concatenate([*[np.arange(len(alive))] * len(names), place_of[turn], place_of[self.shadows[:, 0]]])
+        right = place_of[np.concatenate([*names, continued, self.shadows[:, 1]])]
+        if min(left.min(initial=0), right.min(initial=0)) < 0:
+            raise ValueError("a row is linked to one that is in neither training nor evaluation")
+        root = smallest_linked(len(alive), left, right)
+        number = np.cumsum(root == np.arange(len(alive))) - 1
+        labels: NDArray[np.int64] = number[root]
         return labels
 
     def _choose_evaluation(self, alive: "NDArray[np.int64]", cluster: "NDArray[np.int64]") -> "NDArray[np.int64]":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tasks.data.duplicates.components import smallest_linked
 from tasks.data.duplicates.signatures import (
     F32,
     U32,
@@ -180,19 +181,12 @@ def _links_of_band(column: U32, root: Ranks, compared: _Comparison) -> tuple[Ran
 
 def _join(root: Ranks, left: Ranks, right: Ranks) -> Ranks:
     """Merge the components of linked ranks; each is named by its smallest rank."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     if len(left) == 0:
         return root
     nodes, places = np.unique(np.concatenate([root[left], root[right]]), return_inverse=True)
-    ends = places.reshape(2, -1)
-    graph = coo_array((np.ones(len(left), np.bool_), (ends[0], ends[1])), shape=(len(nodes), len(nodes)))
-    count, labels = connected_components(graph, directed=False)
-    smallest = np.full(count, len(root))
-    np.minimum.at(smallest, labels, nodes)
+    first, second = places.reshape(2, -1)
     renamed = np.arange(len(root))
-    renamed[nodes] = smallest[labels]
+    renamed[nodes] = nodes[smallest_linked(len(nodes), first, second)]
     joined: Ranks = renamed[root]
     return joined
 

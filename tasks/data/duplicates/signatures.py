@@ -221,11 +221,11 @@ def _band_hashes(slots: U32, per_band: int) -> U32:
     """Hash each row's bands of slots: (bands, rows)."""
     bands = SLOTS // per_band
     banded = slots[:, : bands * per_band].reshape(len(slots), bands, per_band)
-    hashes = np.zeros((bands, len(slots)), np.uint64)
+    hashes = np.zeros((len(slots), bands), np.uint64)
     for slot in range(per_band):
-        hashes += banded[:, :, slot].T
+        hashes += banded[:, :, slot]
         hashes *= _FACTOR
-    return (hashes >> np.uint64(32)).astype(np.uint32)
+    return np.ascontiguousarray((hashes >> np.uint64(32)).astype(np.uint32).T)
 
 
 def _low_bits(slots: U32) -> U8:

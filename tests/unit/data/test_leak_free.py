@@ -240,7 +240,7 @@ def test_how_rows_are_dealt_out_to_files_changes_no_digest(build, tmp_path, monk
     found = set()
     for trial in range(3):
         records, files = variants(corpus, f"{seed} {trial}")
-        monkeypatch.setattr(part, "CHUNK_BYTES", (8 << 20, 3_000, 20_000)[trial])
+        monkeypatch.setattr(part, "CHUNK_BYTES", (4 << 20, 3_000, 20_000)[trial])
         store = Store(tmp_path / f"store-{trial}")
         frozen = {}
         if kind == "frozen":
