@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from tasks.contracts.artifacts import BaseModelRef, DatasetRef, RowSet
 from tasks.contracts.augment_config import AugmentSection
 from tasks.contracts.cleaning_config import BlockedStep, CleaningStep, LengthStep, PersonalStep, TermsStep
@@ -165,6 +167,8 @@ class _Build:
         found = [(origin, path) for origin, row_set in self.row_sets.items() for path in row_files(row_set)]
         if self.frozen:
             found.append((FROZEN, self.frozen.path / "eval.jsonl"))
+        marks = self.work / "erased.json"
+        marks.write_bytes(orjson.dumps(erased))  # not in each job: the list may be long
         data = self.data
         steps = {FROZEN: (), SHADOW: rewording_steps(data.cleaning)}
         if self.frozen and steps[SHADOW]:
@@ -181,7 +185,7 @@ class _Build:
                     "tokenizer": str(tokenizer) if tokenizer and is_raw else None,
                     "min_answer_chars": data.min_answer_chars if is_raw else 1,
                     "max_row_chars": data.max_row_chars if is_raw else sys.maxsize,
-                    "erased": erased,
+                    "erased": str(marks) if erased else None,
                     "similarity": data.near_duplicates,
                 }
             )

@@ -42,8 +42,8 @@ def clean_chunk(job: dict[str, Any]) -> dict[str, Any]:
     Args:
         job: `rows` (a file of canonical rows), `out` (the beginning of the names of the files that are written),
             `steps` (the cleaning steps), `tokenizer` (directory, or null), `min_answer_chars`, `max_row_chars`,
-            `erased` (marks of erased records), `similarity` (from which rows are near duplicates; 0: they are not
-            looked for).
+            `erased` (a JSON file of the marks of erased records, or null), `similarity` (from which rows are near
+            duplicates; 0: they are not looked for).
 
     Returns:
         `read`, `kept`, `dropped` (reason → rows), `limits` (those of them that broke a limit in characters), `steps`
@@ -85,7 +85,7 @@ class _Chunk:
     def __init__(self, job: dict[str, Any], line: Line, kept: LineWriter, dropped: LineWriter) -> None:
         self._job, self._line, self._out = job, line, job["out"]
         self._kept, self._dropped = kept, dropped
-        self._erased = frozenset(job["erased"])
+        self._erased = frozenset(orjson.loads(Path(job["erased"]).read_bytes()) if job["erased"] else ())
         self._dropped_keys: list[bytes] = []
         self._reasons: Counter[str] = Counter()
         self._limits: Counter[str] = Counter()

@@ -1,5 +1,7 @@
 """One file of rows through the cleaning line, and the index that is made of it."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,8 @@ def row(prompt, answer, **changes):
 def clean(tmp_path):
     """Clean rows and return the result, the rows that were kept, and the records of the others."""
 
-    def run(*rows, **settings):
+    def run(*rows, erased=(), **settings):
+        (tmp_path / "erased.json").write_text(json.dumps(list(erased)))
         (tmp_path / "rows.jsonl").write_bytes(b"".join(map(row_line, rows)))
         job = {
             "rows": str(tmp_path / "rows.jsonl"),
@@ -32,7 +35,7 @@ def clean(tmp_path):
             "tokenizer": None,
             "min_answer_chars": 1,
             "max_row_chars": 6_000,
-            "erased": [],
+            "erased": str(tmp_path / "erased.json") if erased else None,
             "similarity": 0,
             **settings,
         }
