@@ -33,9 +33,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--peers-python", default=sys.executable, help="interpreter of requirements/bench-data.txt")
     parser.add_argument("--line", metavar="FILE", help=argparse.SUPPRESS)  # a child of this very program
+    parser.add_argument("--similarity", type=float, default=0.8, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.line:
-        print(json.dumps(run_line(Path(arguments.line))))
+        print(json.dumps(run_line(Path(arguments.line), arguments.similarity)))
         return
     import near_duplicates
     from data_rows import write_rows
@@ -62,6 +63,7 @@ def main() -> None:
         "personal_data_mb_per_s_per_core": speed["product"],
         "personal_data_vs_presidio": speed["product"] / speed["presidio"] if "presidio" in speed else None,
         "cleaning_rows_per_s": statistics.median(line["rows_per_s"]),
+        "cleaning_rows_per_s_without_near_duplicates": statistics.median(line["no_near_rows_per_s"]),
         "peak_memory_growth_at_10x": statistics.median(line["peak_mb"]) / statistics.median(line["tenth_peak_mb"]),
     }
     result = {
@@ -90,18 +92,18 @@ def machine() -> dict[str, Any]:
 
 
 def measure_line(rows: Path, tenth: Path, runs: int) -> dict[str, Any]:
-    """Run the whole line on all rows and on a tenth of them, in turn, each in a process of its own."""
+    """Run the whole line on all rows, on a tenth of them, and without near duplicates, in turn, each in its process."""
     figures: dict[str, list[float]] = {}
     for _ in range(runs):
-        for prefix, path in (("", rows), ("tenth_", tenth)):
-            command = [sys.executable, str(Path(__file__)), "--line", str(path)]
+        for prefix, path, similarity in (("", rows, 0.8), ("tenth_", tenth, 0.8), ("no_near_", rows, 0)):
+            command = [sys.executable, str(Path(__file__)), "--line", str(path), "--similarity", str(similarity)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             for key, value in json.loads(done.stdout.splitlines()[-1]).items():
                 figures.setdefault(prefix + key, []).append(value)
     return {**figures, "steps": STEPS}
 
 
-def run_line(path: Path) -> dict[str, float]:
+def run_line(path: Path, similarity: float) -> dict[str, float]:
     """Read, clean (personal data included), find duplicates, divide and write; return speed and peak memory.
 
     The line is timed from the row set to the finished data version; reading is timed apart. Memory is that of this
@@ -120,6 +122,7 @@ def run_line(path: Path) -> dict[str, float]:
             cleaning=tuple({"step": step} for step in STEPS),
             train_rows=10_000_000,
             eval_rows=1_000,
+            near_duplicates=similarity,
         )
         start = time.perf_counter()
         rows = ingest(data, place, data.sources)
@@ -144,7 +147,10 @@ def run_line(path: Path) -> dict[str, float]:
 
 def line_table(line: dict[str, Any]) -> str:
     """Spell the figures of the whole line."""
-    shown = ("rows_per_s", "mb_per_s_per_core", "reading_rows_per_s", "peak_mb", "tenth_rows_per_s", "tenth_peak_mb")
+    shown = (
+        *("rows_per_s", "mb_per_s_per_core", "reading_rows_per_s", "peak_mb"),
+        *("tenth_rows_per_s", "tenth_peak_mb", "no_near_rows_per_s"),
+    )
     lines = [f"whole line ({', '.join(STEPS)}, duplicates, split), {len(line['rows_per_s'])} runs"]
     return "\n".join(lines + [f"  {key:24} {_spread(line[key])}" for key in shown]) + "\n"
 
