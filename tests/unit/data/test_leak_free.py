@@ -161,7 +161,7 @@ near = pytest.mark.parametrize("near_duplicates", [0, 0.8])
 
 
 @near
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_held_out_rows_have_no_twin_in_training_and_the_counts_close(build, near_duplicates, seed):
     corpus = planted(seed)
     dataset = build(corpus.records, near_duplicates=near_duplicates)
@@ -231,7 +231,7 @@ def variants(corpus, seed):
 
 @near
 @pytest.mark.parametrize("kind", ["held out", "own", "frozen"])
-@pytest.mark.parametrize("seed", [7, 8])
+@pytest.mark.parametrize("seed", [7, pytest.param(8, marks=pytest.mark.slow)])
 def test_how_rows_are_dealt_out_to_files_changes_no_digest(build, tmp_path, monkeypatch, kind, near_duplicates, seed):
     """Every order and number of files, and of files that the second half works on, gives the same bytes."""
     corpus = planted(seed, families=40)

@@ -73,6 +73,7 @@ def test_mojibake_that_hides_half_a_surrogate_pair_leaves_text_that_a_file_accep
     assert cleaned.encode().decode() == cleaned
 
 
+@pytest.mark.slow
 def test_signs_that_are_common_in_good_text_need_no_look_by_ftfy():
     """The check that comes before ftfy's own leaves these signs out; ftfy must not change any text of them.
 
@@ -124,6 +125,7 @@ def test_two_empty_lines_and_spaces_inside_stay(cleaned_text):
     assert cleaned_text(text, WhitespaceStep(max_empty_lines=0)) == "a  b\tc  \nd"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["\n", "\n ", " ", "\r", "\t\n", "\nx "])
 def test_hostile_white_space_takes_linear_time(piece, cleaned_text, assert_linear):
     step = WhitespaceStep(collapse_spaces=True)
