@@ -13,8 +13,8 @@ from tasks.contracts.engine import load_engine
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import Store
+from tasks.data.division.split import build_dataset
 from tasks.data.ingest import ingest
-from tasks.data.split import build_dataset
 from tasks.evaluation.metrics.rouge import Rouge
 from tasks.serving.build import build_servable
 from tasks.training.adapter import TrainingJob, train_adapter

@@ -14,8 +14,8 @@ from tasks.contracts.store import Entry, Store, entry_at
 
 if TYPE_CHECKING:
     from tasks.contracts.artifacts import DatasetRef
-    from tasks.data.sightings import Sighting
-    from tasks.data.traces import Traces
+    from tasks.data.records.sightings import Sighting
+    from tasks.data.records.traces import Traces
 
 _plot_option = click.option(
     "--plot", type=click.Path(path_type=Path), help="Draw slices and lengths into a .png, .svg or .pdf."
@@ -104,7 +104,7 @@ def why(record: str, preset: str | None, file: Path | None, overrides: tuple[str
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.data_terminal import render_sightings
-        from tasks.data.sightings import find_record
+        from tasks.data.records.sightings import find_record
         from tasks.data.versions import data_versions
 
         sightings = find_record(data_versions(Store(home.store)), record)
@@ -130,9 +130,9 @@ def erase(
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.data_terminal import render_holders, render_sightings
-        from tasks.data.erasure import erase as put_on_the_list
-        from tasks.data.sightings import find_record, the_record
-        from tasks.data.traces import traces_of
+        from tasks.data.records.erasure import erase as put_on_the_list
+        from tasks.data.records.sightings import find_record, the_record
+        from tasks.data.records.traces import traces_of
         from tasks.data.versions import data_versions
 
         store = Store(home.store)

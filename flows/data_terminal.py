@@ -9,8 +9,8 @@ from rich.table import Table
 
 from flows.outcome import one_line
 from tasks.contracts.store import Entry
+from tasks.data.records.sightings import Sighting
 from tasks.data.rows import Row, answer_of, prompt_of
-from tasks.data.sightings import Sighting
 from tasks.data.versions import LENGTH_EDGES, Difference, Profile, slices_of
 
 _BAR_CHARS = 30

@@ -8,9 +8,9 @@ from tasks.contracts.artifacts import RowSet
 from tasks.contracts.config import DataSection
 from tasks.contracts.errors import DataError
 from tasks.data.advice import advice
-from tasks.data.index import EVALUATION, FROZEN, SOURCES, Index
-from tasks.data.jobs import Result
-from tasks.data.split import REASONS, Division
+from tasks.data.division.index import EVALUATION, FROZEN, SOURCES, Index
+from tasks.data.division.split import REASONS, Division
+from tasks.data.execution.jobs import Result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from tasks.contracts.config import DataSection
 from tasks.data.cleaning.line import CONVERSATION
-from tasks.data.erasure import ERASED
-from tasks.data.jobs import Result
+from tasks.data.division.split import DUPLICATE, NEAR_DUPLICATE, NEAR_TWIN, TWIN
+from tasks.data.execution.jobs import Result
+from tasks.data.records.erasure import ERASED
 from tasks.data.rows import LONG_ROW, SHORT_ANSWER
-from tasks.data.split import DUPLICATE, NEAR_DUPLICATE, NEAR_TWIN, TWIN
 
 
 def advice(rejected: dict[str, int], unreadable: int, results: Sequence[Result], data: DataSection) -> str:

@@ -19,17 +19,17 @@ from tasks.contracts.errors import ConfigError
 from tasks.contracts.jsonl import digest_of, digest_of_file
 from tasks.contracts.store import Entry, code_digest, library_versions
 from tasks.data.accounts import ORIGINS, accounts_of, check_not_empty, sum_of, sum_of_steps
+from tasks.data.augment.made_rows import Made, add_made_rows
 from tasks.data.dataset_files import DatasetFiles
-from tasks.data.erasure import erased_marks
-from tasks.data.executors import run_jobs
-from tasks.data.frozen import pair_shadows, rewording_steps, write_marked
-from tasks.data.index import EVALUATION, FROZEN, SHADOW, SOURCES, IndexedFile, join_indexes
+from tasks.data.division.frozen import pair_shadows, rewording_steps, write_marked
+from tasks.data.division.index import EVALUATION, FROZEN, SHADOW, SOURCES, IndexedFile, join_indexes
+from tasks.data.division.split import NEAR_DUPLICATE, REASONS, Division, divide
+from tasks.data.execution.executors import run_jobs
+from tasks.data.execution.jobs import CODE, Result
 from tasks.data.ingest import Place, Progress, no_progress, rejected_pieces, row_files
-from tasks.data.jobs import CODE, Result
-from tasks.data.lineage import Lineage, keep_lineage
-from tasks.data.made_rows import Made, add_made_rows
-from tasks.data.pieces import kept_pieces
-from tasks.data.split import NEAR_DUPLICATE, REASONS, Division, divide
+from tasks.data.records.erasure import erased_marks
+from tasks.data.records.lineage import Lineage, keep_lineage
+from tasks.data.records.pieces import kept_pieces
 from tasks.data.versions import frozen_dataset
 
 log = logging.getLogger("llm_retrain.data")
@@ -119,7 +119,7 @@ class _Build:
 
     def run(self, place: Place, tokenizer: Path | None, erased: list[str], progress: Progress) -> dict[str, Any]:
         """Write the files of the data set and return its facts; what was needed meanwhile is left in `work`."""
-        from tasks.data.near_rows import NearRows
+        from tasks.data.division.near_rows import NearRows
 
         self.work.mkdir()
         origins, files, results = self._clean(place, tokenizer, erased, progress)

@@ -17,10 +17,11 @@ from pydantic import TypeAdapter
 from tasks.contracts.cleaning_config import CleaningStep
 from tasks.contracts.twins import MESSAGE_START, fold_text, folded
 from tasks.data.cleaning.line import CONVERSATION, Line, build_line
+from tasks.data.division.turns import TurnHashes
 from tasks.data.duplicates.signatures import U8, Sketch, sketch_conversations, write_signatures
-from tasks.data.erasure import ERASED, marks_of
-from tasks.data.lineage import Lineage
 from tasks.data.lines import LineWriter, batches_of_lines
+from tasks.data.records.erasure import ERASED, marks_of
+from tasks.data.records.lineage import Lineage
 from tasks.data.rows import (
     PERSONAL_DATA,
     Row,
@@ -30,7 +31,6 @@ from tasks.data.rows import (
     rejected_line,
     row_line,
 )
-from tasks.data.turns import TurnHashes
 
 _BATCH_ROWS = 2_048
 _STEPS: TypeAdapter[tuple[CleaningStep, ...]] = TypeAdapter(tuple[CleaningStep, ...])

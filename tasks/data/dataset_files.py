@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from tasks.contracts.config import DataSection
-from tasks.data import split
-from tasks.data.index import EVALUATION, Index, load_columns
+from tasks.data.division import split
+from tasks.data.division.index import EVALUATION, Index, load_columns
+from tasks.data.division.split import REASONS, Division
 from tasks.data.lines import LineReader, LineWriter
 from tasks.data.rows import rejected_line_of, row_line
-from tasks.data.split import REASONS, Division
 
 if TYPE_CHECKING:
     import numpy as np

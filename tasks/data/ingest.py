@@ -16,8 +16,8 @@ from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.source_config import Source
 from tasks.contracts.store import Store, code_digest
 from tasks.data import part
-from tasks.data.executors import run_jobs
-from tasks.data.jobs import CODE, Job, Result
+from tasks.data.execution.executors import run_jobs
+from tasks.data.execution.jobs import CODE, Job, Result
 from tasks.data.rows import row_line
 
 Progress = Callable[[int, int], None]

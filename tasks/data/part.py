@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from tasks.contracts.source_config import Source
-from tasks.data.jobs import Job, Result
+from tasks.data.execution.jobs import Job, Result
 from tasks.data.lines import LineWriter
 from tasks.data.rows import Rejection, row_line
 

@@ -14,8 +14,8 @@ from tasks.contracts.config import DataSection
 from tasks.contracts.progress import Report, stage_progress
 from tasks.contracts.source_config import Source
 from tasks.data import build, ingest
+from tasks.data.division.split import HELD_OUT_PERCENT
 from tasks.data.ingest import Place
-from tasks.data.split import HELD_OUT_PERCENT
 
 log = logging.getLogger("llm_retrain.data")
 

@@ -11,9 +11,9 @@ from tasks.contracts.errors import ConfigError, DataError, EnvironmentProblem
 from tasks.contracts.home import Home
 from tasks.contracts.source_config import FilesSource
 from tasks.contracts.store import Store
-from tasks.data import executors
 from tasks.data.build import build_dataset
-from tasks.data.executors import run_jobs
+from tasks.data.execution import executors
+from tasks.data.execution.executors import run_jobs
 from tasks.data.ingest import Place, ingest
 
 pytestmark = pytest.mark.integration

@@ -8,7 +8,7 @@ from tasks.contracts.cleaning_config import CleaningStep, PersonalStep
 from tasks.contracts.config import DataSection
 from tasks.data.cleaning.line import build_line
 from tasks.data.cleaning.step import REJECTED, Dropped
-from tasks.data.erasure import ERASED, marks_of
+from tasks.data.records.erasure import ERASED, marks_of
 from tasks.data.rows import Row, flaw_of_length
 
 CHANGED_AGAIN = "cleaning changes its parent's text again"

@@ -8,8 +8,8 @@ from tasks.contracts.config import DataSection
 from tasks.contracts.errors import DataError
 from tasks.data.advice import advice
 from tasks.data.build import build_dataset
-from tasks.data.erasure import erase, marks_of
 from tasks.data.ingest import ingest
+from tasks.data.records.erasure import erase, marks_of
 from tasks.data.rows import build_row
 
 GERMAN = "Das Haus neben der alten Mühle am Fluss wird im Winter von niemandem bewohnt, nicht einmal von Katzen."

@@ -8,9 +8,9 @@ import pytest
 from tasks.contracts.jsonl import digest_of, read_jsonl
 from tasks.contracts.twins import folded
 from tasks.data.chunk import clean_chunk
-from tasks.data.erasure import marks_of
-from tasks.data.index import SOURCES, IndexedFile, join_indexes
+from tasks.data.division.index import SOURCES, IndexedFile, join_indexes
 from tasks.data.lines import LineReader
+from tasks.data.records.erasure import marks_of
 from tasks.data.rows import answer_of, build_row, id_of, row_line
 
 STEPS = [{"step": "unicode"}, {"step": "whitespace"}]

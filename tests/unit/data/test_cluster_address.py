@@ -9,8 +9,8 @@ import pytest
 
 from tasks.contracts.config import ExecutionSection
 from tasks.contracts.errors import EnvironmentProblem
-from tasks.data import cluster
-from tasks.data.executors import run_jobs
+from tasks.data.execution import cluster
+from tasks.data.execution.executors import run_jobs
 
 
 def refused(tmp_path, **execution):

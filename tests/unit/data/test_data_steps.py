@@ -9,7 +9,8 @@ from prefect.context import FlowRunContext
 from tasks.contracts import progress
 from tasks.contracts.config import DataSection
 from tasks.contracts.source_config import FilesSource
-from tasks.data import executors, ingest, part
+from tasks.data import ingest, part
+from tasks.data.execution import executors
 from tasks.data.steps import accounting_table, build_dataset_task, ingest_rows
 
 RECORDS = [{"instruction": f"Prompt {n}", "output": "Answer"} for n in range(10)]

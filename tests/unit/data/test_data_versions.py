@@ -11,9 +11,10 @@ from tasks.contracts.config import DataSection
 from tasks.contracts.errors import ConfigError, DataError
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import Store
-from tasks.data import executors, ingest, lines, part
+from tasks.data import ingest, lines, part
 from tasks.data.build import build_dataset
-from tasks.data.sightings import find_record
+from tasks.data.execution import executors
+from tasks.data.records.sightings import find_record
 from tasks.data.versions import chosen_version, compare, data_versions, profile, rows_of, write_plot
 
 WORDS = ("river", "stone", "window", "garden", "letter", "engine", "music", "forest", "winter", "paper", "silver")

@@ -8,9 +8,9 @@ import pytest
 
 from tasks.contracts.config import DataSection
 from tasks.contracts.errors import DataError
-from tasks.data.index import FROZEN, SHADOW, SOURCES, Index
-from tasks.data.slice_shares import stratified, within_share
-from tasks.data.split import NEAR_DUPLICATE, NEAR_TWIN, REASONS, TWIN, UNBALANCED, Linked, divide
+from tasks.data.division.index import FROZEN, SHADOW, SOURCES, Index
+from tasks.data.division.slice_shares import stratified, within_share
+from tasks.data.division.split import NEAR_DUPLICATE, NEAR_TWIN, REASONS, TWIN, UNBALANCED, Linked, divide
 
 
 def index_of(prompts, answers=None, slices=None, origins=None):

@@ -5,11 +5,11 @@ import pytest
 from tasks.contracts.cleaning_config import DEFAULT_STEPS
 from tasks.contracts.errors import DataError
 from tasks.data.build import build_dataset
-from tasks.data.erasure import erase
 from tasks.data.ingest import ingest
-from tasks.data.sightings import find_record, the_record
+from tasks.data.records.erasure import erase
+from tasks.data.records.sightings import find_record, the_record
+from tasks.data.records.traces import traces_of
 from tasks.data.sources.materialised import open_materialised
-from tasks.data.traces import traces_of
 from tasks.data.versions import chosen_version, data_versions, rows_of
 
 OTHERS = [{"instruction": f"Who is number {n}?", "output": f"Person {n} of them"} for n in range(12)]

@@ -4,9 +4,9 @@ import pytest
 
 from tasks.contracts.config import ExecutionSection
 from tasks.contracts.errors import DataError
-from tasks.data import executors
-from tasks.data.executors import run_jobs
-from tasks.data.jobs import largest_first
+from tasks.data.execution import executors
+from tasks.data.execution.executors import run_jobs
+from tasks.data.execution.jobs import largest_first
 
 
 def chunk_jobs(tmp_path, rows_each):

@@ -21,9 +21,9 @@ from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import read_manifest
 from tasks.data.build import build_dataset
-from tasks.data.erasure import erase, marks_of
-from tasks.data.frozen import rewording_steps
+from tasks.data.division.frozen import rewording_steps
 from tasks.data.ingest import ingest
+from tasks.data.records.erasure import erase, marks_of
 
 UNICODE, WIDTH = {"step": "unicode"}, {"step": "unicode", "width": True}
 TERMS = {"step": "terms", "terms": {"ml": "millilitres", "心肌梗塞": "心肌梗死"}}

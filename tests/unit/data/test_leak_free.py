@@ -14,8 +14,9 @@ from tasks.contracts.config import DataSection
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.source_config import FilesSource
 from tasks.contracts.store import Store, read_manifest
-from tasks.data import executors, ingest, part
+from tasks.data import ingest, part
 from tasks.data.build import build_dataset
+from tasks.data.execution import executors
 
 LATIN = "abcdefghijklmnopqrstuvwxyz"
 HAN = "".join(chr(code) for code in range(0x4E00, 0x4E00 + 800))

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from tasks.data.lineage import Lineage, keep_lineage, relatives
+from tasks.data.records.lineage import Lineage, keep_lineage, relatives
 
 
 def id_of(name):

@@ -10,12 +10,12 @@ from tasks.contracts.artifacts import BaseModelRef
 from tasks.contracts.config import DataSection, load_config
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import LookupOnlyStore
+from tasks.data.augment.made_rows import NEAR_EVALUATION, add_made_rows
 from tasks.data.build import build_dataset
-from tasks.data.erasure import ERASED, erase
 from tasks.data.ingest import ingest
-from tasks.data.made_rows import NEAR_EVALUATION, add_made_rows
+from tasks.data.records.erasure import ERASED, erase
+from tasks.data.records.traces import traces_of
 from tasks.data.rows import build_row, row_line
-from tasks.data.traces import traces_of
 from tasks.data.versions import chosen_version
 
 WORDS = ("river", "stone", "window", "garden", "letter", "engine", "music", "forest", "winter", "paper", "silver")

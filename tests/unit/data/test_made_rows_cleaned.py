@@ -7,13 +7,13 @@ from tiny_model import make_tiny_tokenizer
 
 from tasks.contracts.config import DataSection
 from tasks.contracts.jsonl import read_jsonl
-from tasks.data import held_out, made_rows
+from tasks.data.augment import held_out, made_rows
 from tasks.data.augment.augmentation import NOTHING_MADE, PROMPT_TAKEN, TOO_CLOSE
 from tasks.data.augment.made_line import CHANGED_AGAIN
-from tasks.data.erasure import ERASED, marks_of
-from tasks.data.made_rows import NEAR_EVALUATION, add_made_rows
+from tasks.data.augment.made_rows import NEAR_EVALUATION, add_made_rows
+from tasks.data.division.split import NEAR_DUPLICATE, NEAR_TWIN, TWIN, UNBALANCED
+from tasks.data.records.erasure import ERASED, marks_of
 from tasks.data.rows import LONG_ROW, SHORT_ANSWER, build_row, rejected_line, row_line
-from tasks.data.split import NEAR_DUPLICATE, NEAR_TWIN, TWIN, UNBALANCED
 
 ENGLISH = (
     "The river runs past the old mill, and in winter the wheel stands still under ice until the thaw of March. "

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tasks.data.chunk import clean_chunk
-from tasks.data.index import EVALUATION, SOURCES, IndexedFile, join_indexes
-from tasks.data.near_rows import NearRows
+from tasks.data.division.index import EVALUATION, SOURCES, IndexedFile, join_indexes
+from tasks.data.division.near_rows import NearRows
 from tasks.data.rows import build_row, row_line
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from tasks.contracts.cleaning_config import PersonalStep, WhitespaceStep
-from tasks.data.lineage import Lineage, keep_lineage, relatives
-from tasks.data.pieces import kept_pieces, piece_id
+from tasks.data.records.lineage import Lineage, keep_lineage, relatives
+from tasks.data.records.pieces import kept_pieces, piece_id
 
 PIECE = {
     "reason": "not JSON",

@@ -12,8 +12,8 @@ import pytest
 
 from tasks.contracts.config import ExecutionSection
 from tasks.contracts.errors import ConfigError, DataError, StoreError
-from tasks.data import executors
-from tasks.data.executors import run_jobs
+from tasks.data.execution import executors
+from tasks.data.execution.executors import run_jobs
 
 JOBS = """
 import os, signal, time
@@ -84,7 +84,11 @@ def run(tmp_path, monkeypatch):
 
 
 def workers_left():
-    return [child for child in psutil.Process().children(recursive=True) if "tasks.data.process" in child.cmdline()]
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if "tasks.data.execution.process" in child.cmdline()
+    ]
 
 
 def wait_for_workers(folder, count=1):
@@ -120,9 +124,9 @@ def test_results_have_the_order_of_the_jobs_and_are_told_in_the_callers_thread(r
         ("data", DataError, r"^data\.sources names 'x', which is no good$"),
         ("config", ConfigError, r"^data\.cleaning names 'y', which is no good$"),
         ("store", StoreError, r"^the store is full$"),
-        ("python", DataError, r"^tasks\.data\.process failed with KeyError: 'no such thing' \(log: "),
+        ("python", DataError, r"^tasks\.data\.execution\.process failed with KeyError: 'no such thing' \(log: "),
         ("killed", DataError, r"was killed \(SIGKILL\), .* lower data\.execution\.processes \(log: "),
-        ("silent", DataError, r"^tasks\.data\.process ended before its job was done \(log: "),
+        ("silent", DataError, r"^tasks\.data\.execution\.process ended before its job was done \(log: "),
     ],
 )
 def test_a_failure_keeps_its_class_and_sentence_and_ends_the_others_at_once(run, how, error, sentence):

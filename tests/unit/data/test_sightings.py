@@ -6,9 +6,9 @@ from tasks.contracts.errors import DataError
 from tasks.contracts.store import Entry
 from tasks.data.build import build_dataset
 from tasks.data.ingest import ingest
-from tasks.data.pieces import piece_id
+from tasks.data.records.pieces import piece_id
+from tasks.data.records.sightings import find_record, the_record
 from tasks.data.rows import build_row, row_line
-from tasks.data.sightings import find_record, the_record
 from tasks.data.versions import chosen_version, rows_of
 
 RECORDS = [{"instruction": f"Who is number {n}?", "output": f"Person {n} of them"} for n in range(12)]

@@ -8,10 +8,10 @@ import pytest
 from tasks.contracts.config import DataSection
 from tasks.contracts.twins import folded
 from tasks.data.chunk import clean_chunk
-from tasks.data.index import FROZEN, SHADOW, SOURCES, IndexedFile, join_indexes
+from tasks.data.division.index import FROZEN, SHADOW, SOURCES, IndexedFile, join_indexes
+from tasks.data.division.split import DUPLICATE, NEAR_DUPLICATE, NEAR_TWIN, REASONS, Linked, divide
+from tasks.data.division.turns import OPENING_PROMPTS, dialogue_links
 from tasks.data.rows import build_row, row_line
-from tasks.data.split import DUPLICATE, NEAR_DUPLICATE, NEAR_TWIN, REASONS, Linked, divide
-from tasks.data.turns import OPENING_PROMPTS, dialogue_links
 
 
 def said(*texts, system=None, rejected=None):

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.data.turns import Turns
+from tasks.data.division.turns import Turns
 
 if TYPE_CHECKING:
     import numpy as np

@@ -33,7 +33,7 @@ def erase(home: Home, marks: Iterable[str], reason: str) -> dict[str, Any]:
 
     Args:
         home: where the list is.
-        marks: ids and digests of folded conversations (`tasks.data.traces` finds all that a record has).
+        marks: ids and digests of folded conversations (`tasks.data.records.traces` finds all that a record has).
         reason: why; stands on the list.
 
     Raises:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tasks.data.index import Index
+    from tasks.data.division.index import Index
 
 OPENING_PROMPTS = 16
 """A row that is continued by more prompts than this is how many dialogues open ("Hi" → "Hello, how can I help?").

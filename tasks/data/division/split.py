@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from tasks.contracts.config import DataSection
 from tasks.contracts.errors import DataError
-from tasks.data.index import EVALUATION, FROZEN, SHADOW, SOURCES, Index, drawn
-from tasks.data.slice_shares import stratified, within_share
-from tasks.data.turns import dialogue_links, equal_groups
+from tasks.data.division.index import EVALUATION, FROZEN, SHADOW, SOURCES, Index, drawn
+from tasks.data.division.slice_shares import stratified, within_share
+from tasks.data.division.turns import dialogue_links, equal_groups
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,7 +20,7 @@ from tasks.contracts.cleaning_config import (
     RepetitionStep,
     ReplaceStep,
 )
-from tasks.data.index import FROZEN, SHADOW, Index
+from tasks.data.division.index import FROZEN, SHADOW, Index
 from tasks.data.rows import row_line
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks.contracts.errors import EnvironmentProblem, LlmRetrainError
 from tasks.contracts.worker import say, worker_main
-from tasks.data.jobs import run_elsewhere
+from tasks.data.execution.jobs import run_elsewhere
 
 _Outcomes = Iterator[tuple[int, dict[str, Any]]]
 _SHOWN_CHARS = 300

@@ -10,9 +10,9 @@ from pathlib import Path
 from tasks.contracts.config import ExecutionSection
 from tasks.contracts.errors import DataError, EnvironmentProblem
 from tasks.contracts.worker import WorkerOrder
-from tasks.data.cluster import run_on_cluster
-from tasks.data.jobs import Done, Job, Result, function_of, largest_first, versions_here
-from tasks.data.process_pool import run_in_processes
+from tasks.data.execution.cluster import run_on_cluster
+from tasks.data.execution.jobs import Done, Job, Result, function_of, largest_first, versions_here
+from tasks.data.execution.process_pool import run_in_processes
 
 SMALL_BYTES = 4 << 20
 """Less input than this is worked on at once: a second process takes a second to start."""
@@ -41,12 +41,16 @@ def run_jobs(
     if execution.kind != "local":
         spec = {"work": work, "jobs": jobs, "order": largest_first(sizes), "versions": versions_here()}
         spec |= execution.model_dump()
-        asking = WorkerOrder("tasks.data.cluster_process", spec, log, EnvironmentProblem, "give it more memory")
+        asking = WorkerOrder(
+            "tasks.data.execution.cluster_process", spec, log, EnvironmentProblem, "give it more memory"
+        )
         return run_on_cluster(asking, execution, len(jobs), done)
     processes = min(execution.processes or os.cpu_count() or 1, len(jobs))
     if processes <= 1 or sum(sizes) < SMALL_BYTES:
         return _here(work, jobs, done)
-    order = WorkerOrder("tasks.data.process", {"work": work}, log, DataError, "lower data.execution.processes")
+    order = WorkerOrder(
+        "tasks.data.execution.process", {"work": work}, log, DataError, "lower data.execution.processes"
+    )
     return run_in_processes(order, jobs, sizes, processes, done)
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from tasks.contracts.config import DataSection
-from tasks.data.held_out import HeldOut
-from tasks.data.index import drawn
+from tasks.data.augment.held_out import HeldOut
+from tasks.data.division.index import drawn
+from tasks.data.division.slice_shares import within_share
+from tasks.data.division.split import NEAR_TWIN, TWIN, UNBALANCED
 from tasks.data.lines import LineReader, LineWriter
 from tasks.data.rows import Row, row_line
-from tasks.data.slice_shares import within_share
-from tasks.data.split import NEAR_TWIN, TWIN, UNBALANCED
 
 if TYPE_CHECKING:
     import numpy as np

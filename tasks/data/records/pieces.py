@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.cleaning_config import CleaningStep, PersonalStep
 from tasks.contracts.jsonl import digest_of
-from tasks.data.erasure import ERASED
-from tasks.data.lineage import Lineage
+from tasks.data.records.erasure import ERASED
+from tasks.data.records.lineage import Lineage
 
 if TYPE_CHECKING:
     from tasks.data.personal.step import PersonalData

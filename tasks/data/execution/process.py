@@ -3,7 +3,7 @@
 from typing import Any
 
 from tasks.contracts.worker import received, say, worker_main
-from tasks.data.jobs import function_of
+from tasks.data.execution.jobs import function_of
 
 
 def run(spec: dict[str, Any]) -> None:

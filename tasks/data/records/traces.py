@@ -14,12 +14,12 @@ import orjson
 from tasks.contracts.errors import DataError
 from tasks.contracts.home import Home
 from tasks.contracts.store import Entry, Store
-from tasks.data.erasure import marks_of
-from tasks.data.lineage import relatives
-from tasks.data.pieces import piece_id
+from tasks.data.division.split import DUPLICATE
+from tasks.data.records.erasure import marks_of
+from tasks.data.records.lineage import relatives
+from tasks.data.records.pieces import piece_id
+from tasks.data.records.sightings import leaves_of
 from tasks.data.rows import Row, id_in_line
-from tasks.data.sightings import leaves_of
-from tasks.data.split import DUPLICATE
 from tasks.data.versions import SPLITS, data_versions
 
 _OF_ROW = "of row "

@@ -8,7 +8,7 @@ import orjson
 
 from tasks.contracts.errors import DataError
 from tasks.contracts.store import Entry
-from tasks.data.pieces import piece_id
+from tasks.data.records.pieces import piece_id
 from tasks.data.rows import Row
 from tasks.data.versions import SPLITS
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.data.index import Index
-from tasks.data.split import Linked
+from tasks.data.division.index import Index
+from tasks.data.division.split import Linked
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,7 @@ import selectors
 from contextlib import ExitStack
 
 from tasks.contracts.worker import Worker, WorkerOrder
-from tasks.data.jobs import Done, Job, Result, largest_first
+from tasks.data.execution.jobs import Done, Job, Result, largest_first
 
 _WAKE_SECONDS = 1.0
 """Prefect ends a task that is not in the main thread by an exception, which a thread sees only between two waits."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from tasks.contracts.config import ExecutionSection
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.worker import Worker, WorkerOrder
-from tasks.data.jobs import Done, Result
+from tasks.data.execution.jobs import Done, Result
 
 PORT_SECONDS = 5.0
 """How long a port may take to accept a connection."""
