@@ -131,7 +131,7 @@ def _with_a_frequent_phrase(texts: list[str], max_share: float) -> list[int]:
     different phrases make candidates that the exact count clears.
 
     Args:
-        texts: at most 2^6 that have at most `_POWERS` characters together, none of which holds NUL.
+        texts: at most 2^7 that have at most `_POWERS` characters together, none of which holds NUL.
         max_share: in characters of the text.
     """
     import numpy as np
@@ -151,7 +151,6 @@ def _with_a_frequent_phrase(texts: list[str], max_share: float) -> list[int]:
     begins[1:] |= is_space[:-1]
     begins[first[:-1]] = True
     [begin] = np.nonzero(begins)
-    begin = begin[begin < len(codes) - _CHARACTERS]
     of = place[begin]
     ends = np.append(begin[_WORDS:] - 1, np.full(min(_WORDS, len(begin)), len(codes) - 1))
     end = np.where(divided[of], ends, begin + _CHARACTERS)

@@ -69,6 +69,26 @@ def test_the_quick_look_misses_no_frequent_phrase():
         assert share == 0.9 or frequent
 
 
+def test_a_row_has_one_result_wherever_it_stands_in_a_batch(row_of):
+    """The last text of a block has no other one's words behind it."""
+    row = row_of("first of all we say this: lorem lorem lorem lorem lorem lorem")
+    others = [row_of(text) for text in GOOD]
+    [alone] = STEP.clean([row])
+    assert isinstance(alone, Dropped)
+    assert STEP.clean([row, *others])[0] == STEP.clean([*others, row])[-1] == alone
+
+
+def test_the_quick_look_finds_what_counting_finds_in_texts_of_few_words():
+    choose = random.Random(6)
+    for _ in range(400):
+        texts = [
+            " ".join(choose.choices(["lorem", "ipsum", "a", "of", "dolor sit"], k=choose.randint(4, 24)))
+            for _ in range(choose.randint(1, 4))
+        ]
+        frequent = {n for n, text in enumerate(texts) if _covered_by_most_frequent_phrase(text) > 0.2 * len(text)}
+        assert frequent <= set(_with_a_frequent_phrase(texts, 0.2))
+
+
 def test_a_phrase_said_twice_in_a_short_answer_is_no_repetition(row_of):
     rows = [row_of("注意休息按时服药，多喝温水。三天后复查血常规，仍要注意休息按时服药。谢谢您的提问，祝您早日康复。")]
     assert STEP.clean(rows) == rows
