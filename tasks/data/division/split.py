@@ -173,26 +173,29 @@ class _Divider:
         return stands_for[stands_for]  # the first of equal rows may itself be a near duplicate
 
     def _cluster(self, alive: "NDArray[np.int64]") -> "NDArray[np.int64]":
-        """Return the cluster of each of `alive`, from 0: all that are linked, also by way of another row."""
+        """Return the cluster of each of `alive`, from 0: all that are linked, also by way of another row.
+
+        A row that was dropped as a near duplicate still links: who asks what it asked is alike the one that stands for
+        it.
+        """
         import numpy as np
 
         from tasks.data.duplicates.components import smallest_linked
 
-        names = [self._first_of_equals(alive, self.index.prompt)]
+        among = self.reason != REASONS.index(DUPLICATE)
+        linked = np.flatnonzero(among)
+        names = [self._first_of_equals(linked, self.index.prompt), self._stands_for()[linked]]
         if self.near is not None:
-            among = np.zeros(len(self.index), bool)
-            among[alive] = True
-            names += [near[alive] for near in self.near.clusters(among)]
+            names += [near[linked] for near in self.near.clusters(among)]
         turn, continued = dialogue_links(self.index, self._stands_for())
         place_of = np.full(len(self.index), -1)
-        place_of[alive] = np.arange(len(alive))
-        left = np.concatenate([*[np.arange(len(alive))] * len(names), place_of[turn], place_of[self.shadows[:, 0]]])
+        place_of[linked] = np.arange(len(linked))
+        left = np.concatenate([*[np.arange(len(linked))] * len(names), place_of[turn], place_of[self.shadows[:, 0]]])
         right = place_of[np.concatenate([*names, continued, self.shadows[:, 1]])]
         if min(left.min(initial=0), right.min(initial=0)) < 0:
-            raise ValueError("a row is linked to one that is in neither training nor evaluation")
-        root = smallest_linked(len(alive), left, right)
-        number = np.cumsum(root == np.arange(len(alive))) - 1
-        labels: NDArray[np.int64] = number[root]
+            raise ValueError("a row is linked to one that was dropped as an exact duplicate")
+        root = smallest_linked(len(linked), left, right)[place_of[alive]]
+        labels: NDArray[np.int64] = np.unique(root, return_inverse=True)[1]
         return labels
 
     def _choose_evaluation(self, alive: "NDArray[np.int64]", cluster: "NDArray[np.int64]") -> "NDArray[np.int64]":

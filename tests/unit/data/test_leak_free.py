@@ -203,6 +203,29 @@ def test_a_frozen_evaluation_set_has_no_twin_among_new_rows_and_the_counts_close
     assert_only_the_named_row_is_why(dataset)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_row_dropped_as_a_near_duplicate_still_joins_who_asks_what_it_asked(build, frozen):
+    """Two questions with one long answer, one of which is asked again and answered otherwise: three rows, one cluster."""
+    draw = random.Random(5)
+    groups = []
+    for number in range(40):
+        first, second = (f"{text_of(draw, number % 2, 6)} {mark}" for mark in "AB")
+        long, other = text_of(draw, number % 2, 120), text_of(draw, number % 2, 30)
+        groups.append([(first, long), (second, long), (second, other)])
+    asked = {key(question): number for number, group in enumerate(groups) for question, _ in group}
+    records = [{"instruction": question, "output": answer} for group in groups for question, answer in group]
+    settings = {}
+    if frozen:
+        settings["frozen_evaluation"] = build(records[::3], eval_rows=12).digest
+    dataset = build(records, **settings)
+    assert dataset.rejected["near duplicate"] >= 20
+    train, evaluation = (families_of(dataset, split, asked) for split in ("train", "eval"))
+    assert len(evaluation) >= 8
+    assert len(train) >= 20
+    assert not train & evaluation
+    assert_it_adds_up(dataset)
+
+
 @near
 def test_evaluation_rows_are_divided_among_slices_as_their_clusters_are(build, near_duplicates):
     """Half of the families are Chinese, a quarter each are of the other two departments."""
