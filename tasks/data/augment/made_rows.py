@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Any
 
 import orjson
 
@@ -15,7 +15,7 @@ from tasks.contracts.config import DataSection
 from tasks.data.augment.held_out import HeldOut
 from tasks.data.division.index import drawn
 from tasks.data.division.slice_shares import within_share
-from tasks.data.division.split import NEAR_TWIN, TWIN, UNBALANCED
+from tasks.data.division.split import NEAR_DUPLICATE, NEAR_TWIN, TWIN, UNBALANCED
 from tasks.data.lines import LineReader, LineWriter
 from tasks.data.rows import Row, row_line
 
@@ -179,14 +179,27 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 def _not_to_train_on(directory: Path) -> Iterator[Row]:
-    """Yield the evaluation rows, and the rest of their clusters: what the split kept out of training for them."""
-    yield from _rows(directory / "eval.jsonl")
+    """Yield the evaluation rows, the rest of their clusters, and the near duplicates of all of these."""
+    held_out: set[str] = set()
+    for row in _rows(directory / "eval.jsonl"):
+        held_out.add(row["id"])
+        yield row
+    for record in _rejected(directory, TWIN, NEAR_TWIN):
+        held_out.add(record["row"]["id"])
+        yield record["row"]
+    for record in _rejected(directory, NEAR_DUPLICATE):
+        if not held_out.isdisjoint(record["detail"].replace(",", " ").split()):
+            yield record["row"]
+
+
+def _rejected(directory: Path, *reasons: str) -> Iterator[dict[str, Any]]:
+    spelled = [reason.encode() for reason in reasons]
     with (directory / "rejected.jsonl").open("rb") as file:
         for line in file:
-            if TWIN.encode() in line:
+            if any(reason in line for reason in spelled):
                 record = orjson.loads(line)
-                if record["reason"] in (TWIN, NEAR_TWIN):
-                    yield record["row"]
+                if record["reason"] in reasons and record["row"] is not None:
+                    yield record
 
 
 def _merge(train: Path, made: Path, written: _Written, stays: "NDArray[np.bool_]") -> None:

@@ -15,7 +15,7 @@ from tasks.data.build import build_dataset
 from tasks.data.ingest import ingest
 from tasks.data.records.erasure import ERASED, erase
 from tasks.data.records.traces import traces_of
-from tasks.data.rows import build_row, row_line
+from tasks.data.rows import build_row, rejected_line, row_line
 from tasks.data.versions import chosen_version
 
 WORDS = ("river", "stone", "window", "garden", "letter", "engine", "music", "forest", "winter", "paper", "silver")
@@ -127,17 +127,31 @@ def test_an_erased_made_row_is_not_made_again_and_its_parent_stays(build, place,
     assert set(train) - {row["id"] for row in read_jsonl(later.path / "train.jsonl")} == {made["id"]}
 
 
-def test_what_is_made_too_much_like_an_evaluation_row_is_not_trained_on(tmp_path, synonyms):
-    """The variant of a training row happens to be what an evaluation row asks, with one word more."""
+@pytest.mark.parametrize(
+    "kept_out", ["evaluated", "twin", "near duplicate of the evaluated", "near duplicate of a twin"]
+)
+def test_what_is_made_too_much_like_a_row_that_is_held_out_is_not_trained_on(tmp_path, synonyms, kept_out):
+    """The variant of a training row happens to be what such a row asks, with one word more."""
 
     def row(prompt):
         return build_row([{"role": "user", "content": prompt}, {"role": "assistant", "content": "Yes."}], "a", "b")
 
     text = "look at the garden behind the old stone house near the river and say what grows there in winter"
+    held_out = [row(f"A {word} {text} now") for word in ("fast", "swift")]
+    evaluated, twin = row("What is the time in the capital of that country?"), row("WHAT is the time there?")
+    details = {
+        "twin": ("twin of an evaluation row", f"the prompt is that of row {evaluated['id']}"),
+        "near duplicate of the evaluated": ("near duplicate", f"of row {evaluated['id']}, 81% alike"),
+        "near duplicate of a twin": ("near duplicate", f"of row {twin['id']}, 81% alike"),
+    }
+    rejected = [rejected_line(twin, "twin of an evaluation row", f"the prompt is that of row {evaluated['id']}")]
+    if kept_out in details:
+        rejected += [rejected_line(each, *details[kept_out]) for each in held_out]
     (tmp_path / "train.jsonl").write_bytes(row_line(row(f"A quick {text}")))
-    (tmp_path / "eval.jsonl").write_bytes(b"".join(row_line(row(f"A {word} {text} now")) for word in ("fast", "swift")))
+    evaluation = [evaluated, *held_out] if kept_out == "evaluated" else [evaluated]
+    (tmp_path / "eval.jsonl").write_bytes(b"".join(map(row_line, evaluation)))
+    (tmp_path / "rejected.jsonl").write_bytes(b"".join(rejected))
     data = DataSection(augment={"methods": [synonyms], "min_similarity": 0.1, "max_similarity": 1.0})
-    (tmp_path / "rejected.jsonl").touch()
     counts = add_made_rows(tmp_path, data).counts
     assert counts["synonyms"] == {"made": 0, NEAR_EVALUATION: 1}
     assert len(list(read_jsonl(tmp_path / "train.jsonl"))) == 1
