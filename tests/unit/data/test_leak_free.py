@@ -205,7 +205,7 @@ def test_a_frozen_evaluation_set_has_no_twin_among_new_rows_and_the_counts_close
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_a_row_dropped_as_a_near_duplicate_still_joins_who_asks_what_it_asked(build, frozen):
-    """Two questions with one long answer, one of which is asked again and answered otherwise: three rows, one cluster."""
+    """Two questions with one long answer, one of which is asked again and answered otherwise, are one cluster."""
     draw = random.Random(5)
     groups = []
     for number in range(40):
