@@ -151,7 +151,7 @@ def erase(
 def _build(config: RetrainConfig, home: Home, store: Store) -> "DatasetRef":
     """Build the data version."""
     from tasks.contracts.cleaning_config import LengthStep
-    from tasks.data.build import build_dataset
+    from tasks.data.build import build_dataset, warn_of_few
     from tasks.data.ingest import Place, ingest
     from tasks.training.base_model import prepare_base_model
 
@@ -161,7 +161,9 @@ def _build(config: RetrainConfig, home: Home, store: Store) -> "DatasetRef":
     rows = ingest(config.data, place, config.data.sources)
     held_out = config.data.evaluation_sources
     evaluation_rows = ingest(config.data, place, held_out) if held_out else None
-    return build_dataset(rows, evaluation_rows, config.data, place, base)
+    dataset = build_dataset(rows, evaluation_rows, config.data, place, base)
+    warn_of_few(dataset, evaluation_rows, config.data)
+    return dataset
 
 
 def _facts(version: Entry) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tasks.data.augment.made_rows import Made, add_made_rows
 from tasks.data.dataset_files import DatasetFiles
 from tasks.data.division.frozen import pair_shadows, rewording_steps, write_marked
 from tasks.data.division.index import EVALUATION, FROZEN, SHADOW, SOURCES, IndexedFile, join_indexes
-from tasks.data.division.split import NEAR_DUPLICATE, REASONS, Division, divide
+from tasks.data.division.split import HELD_OUT_PERCENT, NEAR_DUPLICATE, REASONS, Division, divide
 from tasks.data.execution.executors import run_jobs
 from tasks.data.execution.jobs import CODE, Result
 from tasks.data.ingest import Place, Progress, no_progress, rejected_pieces, row_files
@@ -106,6 +106,16 @@ def build_dataset(
 
     entry = place.store.produce("dataset", inputs, write)
     return DatasetRef(path=entry.path, digest=entry.digest, **{name: entry.facts[name] for name in _FACTS})
+
+
+def warn_of_few(dataset: DatasetRef, evaluation_rows: RowSet | None, data: DataSection) -> None:
+    """Say it when fewer rows are evaluated than were asked for, unless they are of a set of their own."""
+    if dataset.eval_rows < data.eval_rows and evaluation_rows is None and not data.frozen_evaluation:
+        log.warning(
+            "data.eval_rows is %d, but %d rows are evaluated: at most %d %% of the prompts are held out; "
+            "add rows, or name data.evaluation_sources",
+            *(data.eval_rows, dataset.eval_rows, HELD_OUT_PERCENT),
+        )
 
 
 class _Build:

@@ -14,7 +14,6 @@ from tasks.contracts.config import DataSection
 from tasks.contracts.progress import Report, stage_progress
 from tasks.contracts.source_config import Source
 from tasks.data import build, ingest
-from tasks.data.division.split import HELD_OUT_PERCENT
 from tasks.data.ingest import Place
 
 log = logging.getLogger("llm_retrain.data")
@@ -53,13 +52,7 @@ def build_dataset_task(
     )
     if dataset.made_rows:
         log.info("%d rows were made of training rows and are trained on too", dataset.made_rows)
-    own = evaluation_rows is not None or data.frozen_evaluation
-    if not own and dataset.eval_rows < data.eval_rows:
-        log.warning(
-            "data.eval_rows is %d, but %d rows are evaluated: at most %d %% of the prompts are held out; "
-            "add rows, or name data.evaluation_sources",
-            *(data.eval_rows, dataset.eval_rows, HELD_OUT_PERCENT),
-        )
+    build.warn_of_few(dataset, evaluation_rows, data)
     if FlowRunContext.get():
         create_table_artifact(
             key="row-accounting",

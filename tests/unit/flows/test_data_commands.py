@@ -56,6 +56,15 @@ def test_build_prints_the_digest_and_an_accounting_that_adds_up(call, config):
     assert "rejected: empty answer" in shown
 
 
+def test_build_says_each_time_when_fewer_rows_are_evaluated_than_were_asked_for(call, config, caplog):
+    for _ in range(2):
+        caplog.clear()
+        facts = call("build", "--config", config, "--json")
+        assert [message.partition(":")[0] for message in caplog.messages if "eval_rows" in message] == [
+            f"data.eval_rows is 32, but {facts['eval_rows']} rows are evaluated"
+        ]
+
+
 def test_the_steps_stand_in_their_order(call, config):
     steps = "data.cleaning=[{step: whitespace}, {step: unicode}, {step: repetition}]"
     facts = call("build", "--config", config, "--set", steps, "--json")
