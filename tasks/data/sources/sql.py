@@ -1,9 +1,10 @@
 """The rows of a SQL query, fetched in batches; with a watermark, only those that are new since the last run."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import DataError, EnvironmentProblem
 from tasks.contracts.jsonl import digest_of
@@ -11,11 +12,19 @@ from tasks.contracts.source_config import SqlSource
 from tasks.data.sources.materialised import Watermark, open_materialised
 from tasks.data.sources.shard import Shard
 
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
 _READ_SETTINGS = {"kind", "url_variable", "query", "watermark_column", "watermark_start"}
+_CREDENTIALS = {"user", "username", "uid", "password", "passwd", "pwd", "passfile", "sslpassword", "token"}
+"""Parameters of an address that say who asks, not what is asked; drivers take them beside the host."""
+_ODBC_CREDENTIAL = re.compile(r"(?i)(?:^|;)\s*(?:uid|pwd)\s*=\s*(?:\{(?:[^}]|\}\})*\}|[^;]*)")
 
 
 def open_query(source: SqlSource, index: int, config_key: str, cache: Path) -> tuple[list[Shard], list[Any]]:
     """Run the query and add its rows to those of earlier runs; without a watermark they take their place.
+
+    Another database is another source, whatever variable names it; another user or password of the same one is not.
 
     Returns:
         The pieces, and number and digest of all rows.
@@ -24,27 +33,51 @@ def open_query(source: SqlSource, index: int, config_key: str, cache: Path) -> t
         DataError: the query fails, or its rows have no usable watermark.
         EnvironmentProblem: the variable with the URL is not set, or the database's driver is not installed.
     """
-    settings = source.model_dump(mode="json", include=_READ_SETTINGS)
+    url = _address(source, config_key)
+    settings = source.model_dump(mode="json", include=_READ_SETTINGS) | {"database": _database_of(url)}
     with open_materialised(cache, settings, config_key) as chunks:
         if source.watermark_column:
             mark = chunks.state.watermark
-            rows = _rows(source, config_key, source.watermark_start if mark is None else mark)
+            rows = _rows(source, url, config_key, source.watermark_start if mark is None else mark)
             chunks.append((row, _watermark(row, source, config_key)) for row in rows)
         else:
-            chunks.replace(_rows(source, config_key, None))
+            chunks.replace(_rows(source, url, config_key, None))
         return chunks.shards(index, f"sql-{digest_of(source.query)[:8]}"), chunks.content()
 
 
-def _rows(source: SqlSource, config_key: str, watermark: Watermark | None) -> Iterator[dict[str, Any]]:
+def _address(source: SqlSource, config_key: str) -> "URL":
     import sqlalchemy
-    from sqlalchemy.exc import SQLAlchemyError
 
-    url = os.environ.get(source.url_variable)
-    if not url:
+    address = os.environ.get(source.url_variable)
+    if not address:
         raise EnvironmentProblem(
             f"{config_key} reads its database's address from {source.url_variable}, which is not set; expected a "
             "SQLAlchemy URL in it"
         )
+    try:
+        return sqlalchemy.make_url(address)
+    except (
+        sqlalchemy.exc.ArgumentError,
+        ValueError,
+    ):  # ValueError: a port that is no number; both may quote a password
+        raise DataError(
+            f"{config_key} reads its database's address from {source.url_variable}, which holds none; expected a "
+            "SQLAlchemy URL in it, for example postgresql+psycopg://user:password@host/database"
+        ) from None
+
+
+def _database_of(url: "URL") -> str:
+    """Return a digest of which database an address names, without who asks it."""
+    asked = {name: values for name, values in url.query.items() if name.lower() not in _CREDENTIALS}
+    if isinstance(odbc := asked.get("odbc_connect"), str):
+        asked["odbc_connect"] = _ODBC_CREDENTIAL.sub("", odbc)
+    return digest_of([url.get_backend_name(), url.host, url.port, url.database, asked])
+
+
+def _rows(source: SqlSource, url: "URL", config_key: str, watermark: Watermark | None) -> Iterator[dict[str, Any]]:
+    import sqlalchemy
+    from sqlalchemy.exc import SQLAlchemyError
+
     named = f"{config_key} has the query {_short(source.query)!r} for the database in {source.url_variable}"
     try:
         # Errors of the driver must not show the values of the rows.

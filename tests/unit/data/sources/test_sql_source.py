@@ -1,12 +1,15 @@
 import sqlite3
 import tracemalloc
+from urllib.parse import quote_plus
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import make_url
 
 from tasks.contracts.errors import DataError, EnvironmentProblem
 from tasks.contracts.source_config import SqlSource
 from tasks.data.sources import open_source
+from tasks.data.sources.sql import _database_of
 
 ALL = "SELECT ask, answer FROM logs"
 NEW = "SELECT id, ask AS instruction, answer AS output FROM logs WHERE id >= :watermark"
@@ -84,6 +87,45 @@ def test_another_query_for_the_same_records_is_another_source(database, read):
     )
 
 
+def test_another_database_under_the_same_variable_is_another_source(database, read, tmp_path, monkeypatch):
+    source = sql(NEW, watermark_column="id", watermark_start=0)
+    add(database, (1, "staging", "staging"), (9, "staging", "staging"))
+    staging = read(source)
+    other = sqlite3.connect(tmp_path / "prod.db", isolation_level=None)
+    other.execute("CREATE TABLE logs (id INTEGER, ask TEXT, answer TEXT)")
+    add(other, (1, "prod", "prod"), (2, "prod", "prod"))
+    monkeypatch.setenv("LOGS_URL", f"sqlite:///{tmp_path}/prod.db")
+    assert read(source).answers == ["prod", "prod"]
+    monkeypatch.setenv("LOGS_URL", f"sqlite:///{tmp_path}/logs.db")
+    assert read(source).opened.digest == staging.opened.digest
+
+
+@pytest.mark.parametrize(
+    ("address", "is_same"),
+    [
+        ("postgresql+psycopg://me:new@host:5432/logs?sslmode=require", True),
+        ("postgresql+psycopg2://you:old@host:5432/logs?sslmode=require&PassWord=x&user=you", True),
+        ("postgresql+psycopg://me:old@other:5432/logs?sslmode=require", False),
+        ("postgresql+psycopg://me:old@host:5433/logs?sslmode=require", False),
+        ("postgresql+psycopg://me:old@host:5432/prod?sslmode=require", False),
+        ("postgresql+psycopg://me:old@host:5432/logs?sslmode=require&options=-csearch_path%3Dprod", False),
+        ("mysql://me:old@host:5432/logs?sslmode=require", False),
+    ],
+)
+def test_which_database_an_address_names_does_not_hang_on_who_asks(address, is_same):
+    before = _database_of(make_url("postgresql+psycopg://me:old@host:5432/logs?sslmode=require"))
+    assert (_database_of(make_url(address)) == before) is is_same
+
+
+def test_of_an_odbc_address_the_password_does_not_count_and_the_server_does():
+    def database(text):
+        return _database_of(make_url(f"mssql+pyodbc:///?odbc_connect={quote_plus(text)}"))
+
+    before = database("DRIVER={ODBC 18};SERVER=a;UID=me;PWD={o;}}ld};DATABASE=logs")
+    assert database("DRIVER={ODBC 18};SERVER=a;uid=you;pwd=new;DATABASE=logs") == before
+    assert database("DRIVER={ODBC 18};SERVER=b;UID=me;PWD={o;}}ld};DATABASE=logs") != before
+
+
 def test_a_large_result_is_streamed(database, read, tmp_path):
     add(database, *((n, "ask", "answer " * 1_000) for n in range(3_000)))
     source = sql(NEW, watermark_column="id", watermark_start=0, batch_rows=50)
@@ -131,7 +173,13 @@ def test_what_goes_wrong_is_one_sentence(database, read, source, error, reason):
 
 
 @pytest.mark.parametrize(
-    "url", ["nonsense", "postgresql+psycopg9://me:secret@host/x", "mysql+pymysql://me:secret@host/x"]
+    "url",
+    [
+        "nonsense",
+        "postgresql://me:secret@host:secret/x",
+        "postgresql+psycopg9://me:secret@host/x",
+        "mysql+pymysql://me:secret@host/x",
+    ],
 )
 def test_the_address_with_its_password_is_never_shown(monkeypatch, read, url):
     monkeypatch.setenv("LOGS_URL", url)
