@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.contracts.section import Section
+from tasks.contracts.section import RowText, Section
 
 
 class UnicodeStep(Section):
@@ -39,9 +39,11 @@ class ReplaceStep(Section):
     """
 
     step: Literal["replace"] = "replace"
-    name: str = Field(description="the name its rows are counted under")
-    pattern: str = Field(min_length=1, max_length=2_000, description="RE2 expression")
-    replacement: str = Field("", description="takes the place of what matches; \\1 is the first group")
+    name: RowText = Field(description="the name its rows are counted under")
+    pattern: RowText = Field(min_length=1, max_length=2_000, description="RE2 expression")
+    replacement: RowText = Field(
+        "", description="takes the place of what matches; \\1 is the first group, \\g<0> all that matches"
+    )
     drop: bool = Field(False, description="drop the rows that match instead")
 
     @model_validator(mode="after")
@@ -55,7 +57,7 @@ class TermsStep(Section):
     """Terms spelled as one house spells them, for example 心肌梗塞 → 心肌梗死; the longest term wins."""
 
     step: Literal["terms"] = "terms"
-    terms: dict[str, str] = Field({}, description="term → the one to use")
+    terms: dict[RowText, RowText] = Field({}, description="term → the one to use")
     path: str = Field("", description="a file of more terms: two columns, tab between them, UTF-8")
     whole_words: bool = Field(True, description="only where no letter or digit touches it; CJK terms match anywhere")
     ignore_case: bool = Field(False, description="whatever the case of the letters is")
@@ -113,7 +115,7 @@ class BlockedStep(Section):
     """Drop rows that hold a blocked word (Aho-Corasick: any number of words in one pass)."""
 
     step: Literal["blocked"] = "blocked"
-    words: tuple[str, ...] = Field((), description="blocked words; case is ignored")
+    words: tuple[RowText, ...] = Field((), description="blocked words; case is ignored")
     path: str = Field("", description="a file of more words, one a line, UTF-8")
     whole_words: bool = Field(True, description="only where no letter or digit touches it; CJK words match anywhere")
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from tasks.contracts.section import Section
+from tasks.contracts.section import RowText, Section
 
 RowFormat = Literal["auto", "instruction", "prompt_completion", "messages", "sharegpt", "preference"]
 FileFormat = Literal["auto", "jsonl", "json", "csv", "tsv", "parquet"]
@@ -62,7 +62,7 @@ def checked_address(url: str) -> str:
 class SourceSection(Section):
     """What every source of records has: how a record becomes a row, and the slice it belongs to."""
 
-    slice: str = Field("default", description="the slice its rows belong to")
+    slice: RowText = Field("default", description="the slice its rows belong to")
     slice_column: str = Field("", description="path of the field that names the slice of a row; empty: slice")
     row_format: RowFormat = Field("auto", description="auto: known by the fields of each record")
     columns: dict[str, str] = Field(

@@ -4,6 +4,7 @@ from typing import Any
 
 from tasks.contracts.cleaning_config import ReplaceStep, TermsStep
 from tasks.contracts.errors import ConfigError
+from tasks.contracts.section import flaw_of_text
 from tasks.data.cleaning.step import Dropped, texts_of, with_texts
 from tasks.data.cleaning.term_files import read_pairs
 from tasks.data.cleaning.word_search import WordSearch
@@ -69,8 +70,11 @@ def _compiled(section: ReplaceStep) -> Any:
         ) from error
     try:
         # Any text will do: whether the groups exist does not depend on it.
-        re2.compile(f"(?:{section.pattern})|", options).search("").expand(section.replacement).encode()
-    except (IndexError, UnicodeError) as error:
+        written = re2.compile(f"(?:{section.pattern})|", options).search("").expand(section.replacement)
+        # Groups hold text of rows, so what is put in is as sound as what is written between them.
+        if flaw := flaw_of_text(written):
+            raise ValueError(f"what it writes {flaw}; all that matches is \\g<0>")
+    except (IndexError, ValueError) as error:
         raise ConfigError(
             f"the replace step {section.name!r} has the replacement {section.replacement!r} ({error}); expected text "
             f"with groups of its pattern, which has {pattern.groups}"

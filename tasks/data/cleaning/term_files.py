@@ -40,6 +40,13 @@ def read_pairs(path: str, config_key: str) -> dict[str, str]:
 def _lines(path: str, config_key: str) -> list[str]:
     try:
         # utf-8-sig: files from spreadsheets begin with a byte order mark.
-        return Path(path).read_text(encoding="utf-8-sig").splitlines()
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"{config_key} names {path!r}, which cannot be read as UTF-8 text: {error}") from error
+    lines = text.splitlines()
+    if "\0" in text:
+        number = next(number for number, line in enumerate(lines, 1) if "\0" in line)
+        raise ConfigError(
+            f"{config_key} names {path!r}, whose line {number} holds a NUL character, which no row may hold"
+        )
+    return lines

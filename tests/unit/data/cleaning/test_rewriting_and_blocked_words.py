@@ -3,6 +3,7 @@ import random
 import pytest
 
 from tasks.contracts.cleaning_config import BlockedStep, ReplaceStep, TermsStep
+from tasks.contracts.config import validate_config
 from tasks.contracts.errors import ConfigError
 from tasks.data.cleaning import word_search
 from tasks.data.cleaning.blocked import Blocked
@@ -50,6 +51,45 @@ def test_a_pattern_that_re2_does_not_take_is_named(pattern):
 def test_a_replacement_that_cannot_be_filled_in_is_named(replacement):
     with pytest.raises(ConfigError, match="bad rule"):
         Replace(ReplaceStep(name="bad rule", pattern="(a)", replacement=replacement))
+
+
+@pytest.mark.parametrize("written", [r"\0", r"x\000y", r"\x00", "\\ud83d"])
+def test_a_replacement_that_writes_what_no_row_may_hold_is_refused(written):
+    """In a replacement a backslash and 0 is the character NUL, as in Python; all that matches is \\g<0>."""
+    with pytest.raises(ConfigError, match="the replace step 'bad rule' has the replacement"):
+        Replace(ReplaceStep(name="bad rule", pattern="(a)", replacement=written))
+
+
+def test_all_that_matches_can_be_put_in_again(cleaned_text):
+    step = ReplaceStep(name="rule", pattern="b+", replacement=r"[\g<0>]")
+    assert cleaned_text("abba", step) == "a[bb]a"
+
+
+@pytest.mark.parametrize(("flawed", "flaw"), [("a\0b", "NUL"), ("a\ud83d", "(surrogate pair|as a unicode string)")])
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"step": "replace", "name": "rule", "pattern": "a", "replacement": ...},
+        {"step": "replace", "name": ..., "pattern": "a"},
+        {"step": "replace", "name": "rule", "pattern": ...},
+        {"step": "terms", "terms": {"a": ...}},
+        {"step": "terms", "terms": {...: "a"}},
+        {"step": "blocked", "words": ["a", ...]},
+    ],
+)
+def test_settings_hold_nothing_that_no_row_may_hold(step, flawed, flaw):
+    def filled(value):
+        if isinstance(value, dict):
+            return {filled(key): filled(each) for key, each in value.items()}
+        return [filled(each) for each in value] if isinstance(value, list) else flawed if value is ... else value
+
+    with pytest.raises(ConfigError, match=rf"data\.cleaning.*{flaw}"):
+        validate_config({"data": {"cleaning": [filled(step)]}})
+
+
+def test_the_slice_of_a_source_holds_nothing_that_no_row_may_hold():
+    with pytest.raises(ConfigError, match=r"data\.sources.*slice.*NUL"):
+        validate_config({"data": {"sources": [{"kind": "files", "path": "a.jsonl", "slice": "a\0"}]}})
 
 
 @pytest.mark.parametrize(("pattern", "piece"), [("(a+)+$", "a"), ("(a|aa)*b", "a"), (".*.*=.*", "x"), ("心*肌", "心")])
@@ -104,6 +144,7 @@ def test_terms_come_from_a_file_too_and_those_of_the_config_win(tmp_path, cleane
         (b"a\tb\na\tc\n", "twice"),
         (b"\tb\n", "line 1"),
         (b"\xff\xfe", "UTF-8"),
+        (b"a\tb\nc\td\0\n", "line 2 holds a NUL"),
         (b"\n", "no terms"),
         (None, "cannot be read"),
     ],
