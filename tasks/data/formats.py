@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.contracts.source_config import FORMAT_FIELDS, SourceSection
 from tasks.data.rows import Message, Row, UnusableRow, build_row
+from tasks.data.shown import shown_name
 
 BuildRow = Callable[[object], Row]
 _Fields = dict[str, Any]
@@ -255,7 +256,7 @@ def _reader_of(fields: _Fields) -> Callable[[_Fields], _Read]:
         return _read_preference
     if get("prompt") is not None and get("completion") is not None:
         return _read_prompt_completion
-    names = [_shown(name) for name in list(fields)[:_NAMED_FIELDS]]
+    names = [_shown(name, "name") for name in list(fields)[:_NAMED_FIELDS]]
     more = ", …" if len(fields) > _NAMED_FIELDS else ""
     raise UnusableRow(f"{_EXPECTED}; found {', '.join(names) or 'none'}{more}")
 
@@ -346,6 +347,5 @@ def _spelled(value: object) -> str:
     return str(value)
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _shown(value: object, what: str = "text") -> str:
+    return shown_name(value, what) if isinstance(value, str) else kind_of(value)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from tasks.data.shown import shown_name
 from tasks.data.sources.json_lines import bounded_lines
 from tasks.data.sources.shard import EXCERPT_CHARS, MAX_RECORD_BYTES, BrokenFile, Malformed, excerpt_of
 
@@ -67,7 +68,7 @@ def _checked_header(fields: list[str]) -> list[str]:
     names = [name.strip() for name in fields]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or not any(names):
-        problem = f"names {', '.join(map(repr, twice))} twice" if twice else "is blank"
+        problem = f"names {', '.join(map(shown_name, twice))} twice" if twice else "is blank"
         raise BrokenFile(NO_HEADER, f"the first line {problem}; expected one name for each field")
     return names
 

@@ -17,6 +17,7 @@ from tasks.contracts.errors import DataError, EnvironmentProblem
 from tasks.contracts.jsonl import digest_of
 from tasks.contracts.source_config import HttpSource
 from tasks.data.formats import kind_of, value_at
+from tasks.data.shown import without_values
 from tasks.data.sources.materialised import open_materialised, spelled
 from tasks.data.sources.shard import Shard
 
@@ -103,7 +104,7 @@ class _Api:
     def _linked_pages(self, page: Callable[..., Any], since: dict[str, str]) -> Iterator[list[Any]]:
         source = self._source
         url, query, seen = source.url, since, set[str]()
-        for _ in range(source.max_pages):
+        for number in range(1, source.max_pages + 1):
             document = page(url, query)
             yield self._list_of(document)
             following = value_at(document, source.next_page)
@@ -112,7 +113,7 @@ class _Api:
             if not isinstance(following, str | int):
                 self._fail(url, f"whose {source.next_page} is {kind_of(following)}", "an address or a cursor")
             if str(following) in seen:
-                self._fail(url, f"whose next page {str(following)[:100]!r} came before", "pages that end")
+                self._fail(url, f"whose page {number} names a next page that came before", "pages that end")
             seen.add(str(following))
             if source.cursor_parameter:
                 query = {**since, source.cursor_parameter: str(following)}
@@ -141,9 +142,9 @@ class _Api:
             try:
                 status, content, retry_after = self._fetch(client, url, query)
             except httpx.TransportError as error:
-                problem = f"{type(error).__name__}: {error}"
+                problem = f"{type(error).__name__}: {without_values(str(error), names=False)}"
             except (httpx.InvalidURL, httpx.DecodingError, ValueError) as error:
-                self._fail(url, f"which cannot be asked ({error})", "a JSON API")
+                self._fail(url, f"which cannot be asked ({without_values(str(error), names=False)})", "a JSON API")
             else:
                 if status == 200:
                     try:

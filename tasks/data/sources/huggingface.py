@@ -7,6 +7,7 @@ from typing import Any
 from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import digest_of, digest_of_file
 from tasks.contracts.source_config import HuggingFaceSource
+from tasks.data.shown import without_values
 from tasks.data.sources.files import readable
 from tasks.data.sources.materialised import open_materialised
 from tasks.data.sources.shard import Shard
@@ -71,8 +72,8 @@ def _records(source: HuggingFaceSource, kind: str, place: str, config_key: str) 
         pa.ArrowException,
         datasets.exceptions.DatasetsError,
     ) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = without_values(str(error), names=True)
         raise DataError(
             f"{config_key} names {source.source!r}, which cannot be read ({type(error).__name__}: {reason}); expected "
             "a data set on disk, or one on the hub that this machine can reach or has in its cache"
-        ) from error
+        ) from None  # what a library quotes would stand in the traceback

@@ -24,6 +24,8 @@ import orjson
 
 from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import digest_of
+from tasks.data.formats import kind_of
+from tasks.data.shown import without_values
 from tasks.data.sources.files import cut_lines, survey
 from tasks.data.sources.shard import Shard
 
@@ -215,8 +217,8 @@ class _Edge:
             line = spelled(record)
             if mark is None or isinstance(mark, bool) or type(mark).__name__ not in _KINDS:
                 raise DataError(
-                    f"{self._config_key} has a record whose watermark is {mark!r}; expected a number, a text or a time "
-                    "in every record"
+                    f"{self._config_key} has a record whose watermark is {kind_of(mark)}; expected a number, a text "
+                    "or a time in every record"
                 )
             if self._read_until is not None and self._compare(mark, self._read_until) < 0:
                 continue
@@ -231,7 +233,7 @@ class _Edge:
                 self.records[digest] += 1
                 if len(self.records) > MAX_EDGE_RECORDS:
                     raise DataError(
-                        f"{self._config_key} has more than {MAX_EDGE_RECORDS:,} records with the watermark {mark!r}; "
+                        f"{self._config_key} has more than {MAX_EDGE_RECORDS:,} records with one watermark; "
                         "expected a finer one, such as a time with seconds or a growing number"
                     )
             yield line
@@ -241,8 +243,8 @@ class _Edge:
             return int(mark > other) - int(mark < other)
         except TypeError as error:
             raise DataError(
-                f"{self._config_key} has the watermarks {mark!r} and {other!r}, which cannot be compared; expected "
-                "values of one kind"
+                f"{self._config_key} has the watermarks {kind_of(mark)} and {kind_of(other)}, which cannot be "
+                "compared; expected values of one kind"
             ) from error
 
 
@@ -260,5 +262,6 @@ def _read_state(path: Path, config_key: str) -> State:
         return State()
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise DataError(
-            f"{config_key}: {path} is no state of a source ({error}); delete {path.parent} to read everything again"
+            f"{config_key}: {path} is no state of a source ({without_values(str(error), names=False)}); delete "
+            f"{path.parent} to read everything again"
         ) from error

@@ -17,6 +17,7 @@ from tasks.contracts.errors import DataError
 from tasks.contracts.source_config import ServedLogSource
 from tasks.data.formats import checked_messages, checked_text, kind_of
 from tasks.data.rows import Row, UnusableRow, build_row
+from tasks.data.shown import shown_name
 from tasks.data.sources.files import readable
 from tasks.data.sources.json_lines import bounded_lines, parse_slowly
 from tasks.data.sources.materialised import open_materialised
@@ -142,7 +143,8 @@ def _flaw_of_feedback(entry: Any) -> str | None:
     if correction is None and rating is None:
         return "expected a correction or a rating"
     if rating not in (None, "good", "bad"):
-        return f"rating is {str(rating)[:40]!r}; expected good or bad"
+        shown = shown_name(rating, "text") if isinstance(rating, str) else kind_of(rating)
+        return f"rating is {shown}; expected good or bad"
     return _flaw_of_text(correction, "correction") if correction is not None else None
 
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from tasks.contracts.errors import DataError, EnvironmentProblem
 from tasks.contracts.jsonl import digest_of
 from tasks.contracts.source_config import SqlSource
+from tasks.data.shown import shown_name, without_values
 from tasks.data.sources.materialised import Watermark, open_materialised
 from tasks.data.sources.shard import Shard
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
+    from sqlalchemy.exc import SQLAlchemyError
 
 _READ_SETTINGS = {"kind", "url_variable", "query", "watermark_column", "watermark_start"}
 _CREDENTIALS = {"user", "username", "uid", "password", "passwd", "pwd", "passfile", "sslpassword", "token"}
@@ -89,9 +91,10 @@ def _rows(source: SqlSource, url: "URL", config_key: str, watermark: Watermark |
             for row in streamed.execute(sqlalchemy.text(source.query), parameters).mappings():
                 yield dict(row)
     except SQLAlchemyError as error:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        reason = _reason(error)
         hint = "; is watermark_start a value of watermark_column's type?" if source.watermark_start == "" else ""
-        raise DataError(f"{named}, which fails ({reason}); expected rows{hint if watermark == '' else ''}") from error
+        # Nor the traceback, which logs keep.
+        raise DataError(f"{named}, which fails ({reason}); expected rows{hint if watermark == '' else ''}") from None
     except ImportError as error:
         raise EnvironmentProblem(f"{named}, whose driver {error.name!r} is not installed; install it") from error
 
@@ -100,10 +103,20 @@ def _watermark(row: dict[str, Any], source: SqlSource, config_key: str) -> Water
     if source.watermark_column not in row:
         raise DataError(
             f"{config_key} has watermark_column {source.watermark_column!r}, which its query does not return; expected "
-            f"one of {', '.join(map(str, row))}"
+            f"one of {', '.join(shown_name(str(name)) for name in row)}"
         )
     value: Watermark | None = row[source.watermark_column]
     return value
+
+
+def _reason(error: "SQLAlchemyError") -> str:
+    """Return what the driver says, its first line, without values of rows: a value it cannot convert is quoted."""
+    from sqlalchemy.exc import DataError as ValueProblem
+
+    cause = getattr(error, "orig", None) or error
+    said = " ".join(str(part) for part in cause.args) or str(cause)  # as a whole, a tuple quotes its quotes
+    first_line = said.strip().partition("\n")[0]  # the next ones repeat the query, or rows
+    return without_values(first_line, names=not isinstance(error, ValueProblem)) or type(cause).__name__
 
 
 def _short(query: str) -> str:

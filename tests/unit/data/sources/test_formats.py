@@ -90,7 +90,7 @@ def test_a_pair_that_is_none_is_refused(record, reason):
         ({"messages": []}, "a list with at least"),
         ({"messages": ["x"]}, "message 1 must be an object, found text"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "has the role 'tool', expected one of system"),
-        ({"messages": [{"role": {}, "content": "x"}]}, "has the role {}"),
+        ({"messages": [{"role": {}, "content": "x"}]}, "has the role an object"),
         ({"messages": [USER]}, "the last message must be the assistant's, found user"),
         ({"messages": [SYSTEM, ANSWER]}, "there is no user message"),
         ({"messages": [USER, SYSTEM, ANSWER]}, "a system message may only come first"),

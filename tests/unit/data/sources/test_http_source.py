@@ -1,5 +1,6 @@
 import json
 import threading
+import traceback
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -158,7 +159,11 @@ def test_a_server_that_is_not_there_is_asked_again_and_then_named(api, read, wai
         ({"rows": []}, {}, "whose page is an object; expected a list of records"),
         (["x"], {}, "whose record 0 is text; expected objects"),
         ({"rows": [], "next": ["x"]}, {"records": "rows", "next_page": "next"}, "whose next is a list"),
-        ({"rows": [], "next": "/rows"}, {"records": "rows", "next_page": "next"}, "'/rows' came before"),
+        (
+            {"rows": [], "next": "/rows"},
+            {"records": "rows", "next_page": "next"},
+            "whose page 2 names a next page that came before",
+        ),
         ([{"a": 1}], {}, "whose page 2 is the same as the one before"),
     ],
 )
@@ -236,3 +241,10 @@ def test_secrets_come_from_the_environment(api, read, rows, monkeypatch):
 def test_settings_that_cannot_work_are_config_errors(settings):
     with pytest.raises(ValidationError):
         HttpSource(**settings)
+
+
+def test_a_secret_that_cannot_be_sent_is_not_shown(api, read, monkeypatch):
+    monkeypatch.setenv("TOKEN", "Bearer sesame\n")
+    with pytest.raises(DataError, match=r"LocalProtocolError: Illegal header value <\d+ characters>") as caught:
+        read(source(api, header_variables={"Authorization": "TOKEN"}, retries=0))
+    assert "sesame" not in "".join(traceback.format_exception(caught.value))

@@ -130,9 +130,9 @@ def test_a_mark_keeps_its_type(tmp_path, run, marks):
 @pytest.mark.parametrize(
     ("marks", "reason"),
     [
-        ((1, None), "whose watermark is None"),
-        ((1, "x"), "cannot be compared"),
-        ((True,), "True"),
+        ((1, None), "whose watermark is null"),
+        ((1, "x"), "the watermarks text and a number, which cannot be compared"),
+        ((True,), "whose watermark is a boolean"),
         (([1],), "expected a"),
     ],
 )
@@ -145,7 +145,7 @@ def test_a_mark_that_is_none_is_one_sentence_and_nothing_is_kept(run, marks, rea
 def test_too_many_records_with_one_mark_are_refused(run, monkeypatch):
     monkeypatch.setattr(materialised, "MAX_EDGE_RECORDS", 3)
     assert len(run(*[(n, 1) for n in range(3)])) == 3
-    with pytest.raises(DataError, match="more than 3 records with the watermark 1; expected a finer one"):
+    with pytest.raises(DataError, match="more than 3 records with one watermark; expected a finer one"):
         run((4, 1))
 
 

@@ -152,12 +152,12 @@ def test_a_query_cannot_change_the_database(database, read):
         (
             sql("SELECT ask FROM logs WHERE id >= :watermark", watermark_column="id", watermark_start=0),
             DataError,
-            "watermark_column 'id', which its query does not return; expected one of ask",
+            "watermark_column 'id', which its query does not return; expected one of 'ask'",
         ),
         (
             sql("SELECT NULL AS id WHERE 1 > :watermark", watermark_column="id", watermark_start=0),
             DataError,
-            "whose watermark is None",
+            "whose watermark is null",
         ),
         (
             SqlSource(url_variable="NOT_SET_ANYWHERE", query=ALL),
