@@ -132,8 +132,9 @@ def _records_of(batch: Any) -> Iterator[dict[str, Any] | Malformed]:
     sizes_matter = batch.nbytes > MAX_RECORD_BYTES
     for values in zip(*columns, strict=True):
         record = dict(zip(names, values, strict=True))
-        if sizes_matter and (chars := _text_chars(record)) > MAX_RECORD_BYTES:
-            shown = next((value[:2_000] for value in values if isinstance(value, str)), "")
+        if sizes_matter and (chars := sum(map(len, _texts_in(record)))) > MAX_RECORD_BYTES:
+            # The longest is what tells the record from others; the first may be a role or a number.
+            shown = max(_texts_in(record), key=len)[:2_000]
             yield Malformed(TOO_LONG, f"{chars:,} characters, at most {MAX_RECORD_BYTES:,} are read", shown)
         else:
             yield record
@@ -151,8 +152,16 @@ def _values_of(column: Any) -> list[Any]:
     return [None if index is None else words[index] for index in indices]
 
 
-def _text_chars(record: dict[str, Any]) -> int:
-    return sum(len(value) for value in record.values() if isinstance(value, str))
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts of a record, also those inside of objects, lists and maps (which are lists of pairs)."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _texts_in(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts_in(each)
 
 
 def _check_declared(metadata: Any, sizes: list[int], rows: list[int], file_bytes: int) -> None:
