@@ -109,7 +109,7 @@ def _read_all(
 ) -> dict[str, Any]:
     """Read the pieces of all sources into files of a directory (and beside a log); return the row set's facts."""
     directory, log = places
-    sizes = [_bytes_of(shard, shards) for shard in shards]
+    sizes = _sizes_of(shards)
     shares = _malformed_shares(shards, sizes, sources, data)
     jobs = []
     for number, shard in enumerate(shards):
@@ -203,14 +203,19 @@ def _append_to(whole: IO[bytes], piece: Path) -> None:
         shutil.copyfileobj(file, whole)
 
 
-def _bytes_of(shard: "Shard", shards: "list[Shard]") -> int:
-    """Return about how many bytes a piece has; pieces of a Parquet file are cut by row groups and not by bytes."""
-    if not shard.path:
-        return 0
-    whole = Path(shard.path).stat().st_size
-    if shard.file_format == "parquet":
-        return whole // sum(other.path == shard.path for other in shards)
-    return (whole if shard.stop is None else shard.stop) - shard.start
+def _sizes_of(shards: "list[Shard]") -> list[int]:
+    """Return about how many bytes each piece has; pieces of a Parquet file are cut by row groups and not by bytes."""
+    pieces = Counter(shard.path for shard in shards)
+
+    def size(shard: "Shard") -> int:
+        if not shard.path:
+            return 0
+        whole = Path(shard.path).stat().st_size
+        if shard.file_format == "parquet":
+            return whole // pieces[shard.path]
+        return (whole if shard.stop is None else shard.stop) - shard.start
+
+    return [size(shard) for shard in shards]
 
 
 def row_files(rows: RowSet) -> list[Path]:

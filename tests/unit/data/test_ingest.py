@@ -10,7 +10,7 @@ from tasks.contracts.config import DataSection, DocstringSource
 from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import LookupOnlyStore, NotInStore, Store, read_manifest
-from tasks.data.ingest import _bytes_of, ingest
+from tasks.data.ingest import _sizes_of, ingest
 from tasks.data.sources import Shard, docstrings
 
 
@@ -158,5 +158,26 @@ def test_pieces_of_a_parquet_file_share_its_bytes(tmp_path):
     path = tmp_path / "rows.parquet"
     path.write_bytes(bytes(900))
     pieces = [Shard(0, "rows.parquet", str(path), start, start + 1, file_format="parquet") for start in range(3)]
-    assert [_bytes_of(piece, pieces) for piece in pieces] == [300, 300, 300]
-    assert _bytes_of(Shard(0, "rows.jsonl", str(path), 100, 400), pieces) == 300
+    others = [Shard(0, "rows.jsonl", str(path), 100, 400), Shard(0, "docstrings", "")]
+    assert _sizes_of([*pieces, *others]) == [225, 225, 225, 300, 0]
+    assert _sizes_of(pieces) == [300, 300, 300]
+
+
+def test_the_pieces_of_many_files_are_counted_once_and_not_compared_with_each_other(tmp_path):
+    compared = 0
+
+    class Named(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    paths = [tmp_path / f"{number}.parquet" for number in range(100)]
+    for path in paths:
+        path.write_bytes(b"12")
+    pieces = [Shard(0, path.name, Named(path), start, 0, file_format="parquet") for path in paths for start in (0, 1)]
+    assert _sizes_of(pieces) == [1] * 200
+    assert compared <= 400
