@@ -120,8 +120,12 @@ def generate_rows(seed: int) -> Iterator[tuple[Record, Pair | None, list[Persona
 
 def text_of(record: Record) -> str:
     """Return the text of a row that duplicates are looked for in: its prompt and its answer."""
-    prompt = f"{record['instruction']}\n\n{record['input']}" if record["input"] else record["instruction"]
-    return f"{prompt}\n{record['output']}"
+    return f"{prompt_of(record)}\n{record['output']}"
+
+
+def prompt_of(record: Record) -> str:
+    """Return what is asked, as the product joins it."""
+    return f"{record['instruction']}\n\n{record['input']}" if record["input"] else record["instruction"]
 
 
 def character_shingles(text: str) -> set[str]:

@@ -1,85 +1,25 @@
 """One near-duplicate search in a process of its own: python near_duplicate_contestants.py NAME DIRECTORY
 
-DIRECTORY holds texts-0.jsonl and texts-1.jsonl ({"row", "text"}, one half of the rows each). A contestant may use two
-threads or processes. Timed is what lies between the files and the knowledge of which rows are duplicates; imports and
-the models that a contestant loads are not. Prints one JSON object.
+DIRECTORY holds the rows twice, one half of them in each of two files: texts/*.jsonl ({"row", "text"}) and, for the
+product's own stage, conversations/*.jsonl ({"prompt", "answer"}). A contestant may use two threads or processes. Timed
+is what lies between the files and the knowledge of which rows are duplicates; imports and the models that a contestant
+loads are not. Prints one JSON object.
 """
 
 import argparse
 import json
-import multiprocessing
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
-THREADS = 2
-THRESHOLD = 0.8
-Found = tuple[list[int], bool]
-"""The rows found, and whether they are all rows of each group (else all but the one that stays)."""
-Search = Callable[[], Found]
-
-
-def read(shard: Path) -> Iterator[tuple[int, str]]:
-    """Read rows and texts."""
-    import orjson
-
-    with shard.open("rb") as file:
-        for line in file:
-            record = orjson.loads(line)
-            yield record["row"], record["text"]
-
-
-def _ours(shards: list[Path], scratch: Path) -> Search:
-    import numpy as np
-
-    from tasks.data.duplicates.clusters import find_clusters
-    from tasks.data.duplicates.signatures import SketchFiles, sketch
-
-    find_clusters(sketch(["imports", "imports"], THRESHOLD), np.arange(2), THRESHOLD)
-
-    def search() -> Found:
-        with multiprocessing.get_context("fork").Pool(THREADS) as pool:
-            pool.starmap(_sketch_shard, [(shard, scratch / shard.stem) for shard in shards])
-        stems = [scratch / shard.stem for shard in shards]
-        keys = np.concatenate([np.load(f"{stem}.keys.npy") for stem in stems])
-        rows = np.concatenate([np.load(f"{stem}.rows.npy") for stem in stems])
-        clusters = find_clusters(SketchFiles(stems, THRESHOLD), keys, THRESHOLD)
-        removed = clusters.representative != np.arange(len(rows))
-        return rows[removed].tolist(), False
-
-    return search
-
-
-def _sketch_shard(shard: Path, stem: Path) -> None:
-    import hashlib
-
-    import numpy as np
-
-    from tasks.data.duplicates.signatures import Sketch, sketch
-
-    rows: list[int] = []
-    keys: list[int] = []
-    parts: list[Sketch] = []
-    batch: list[str] = []
-    for row, text in read(shard):
-        rows.append(row)
-        keys.append(int.from_bytes(hashlib.blake2b(b"%d" % row, digest_size=8).digest(), "little"))
-        batch.append(text)
-        if len(batch) == 2_000:
-            parts.append(sketch(batch, THRESHOLD))
-            batch = []
-    parts.append(sketch(batch, THRESHOLD))
-    Sketch.joined(parts).write(stem)
-    np.save(f"{stem}.rows.npy", np.array(rows))
-    np.save(f"{stem}.keys.npy", np.array(keys, np.uint64))
-
+from near_duplicate_ours import THREADS, THRESHOLD, Found, Search, one_text_a_row, product_stage, read
 
 _WORD_OR_CJK = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 _TOKENS: dict[str, Callable[[str], list[str]]] = {
@@ -100,10 +40,10 @@ def _rensa_deduplicator(tokens: str) -> Callable[[list[Path], Path], Search]:
             deduplicator = RMinHashDeduplicator(threshold=THRESHOLD, num_perm=128, use_lsh=True)
             removed: list[int] = []
             for shard in shards:
-                rows, texts = zip(*read(shard), strict=True)
+                rows, texts = zip(*read(shard, "row", "text"), strict=True)
                 keep = deduplicator.add_pairs((str(row), split(text)) for row, text in zip(rows, texts, strict=True))
                 removed += [row for row, kept in zip(rows, keep, strict=True) if not kept]
-            return removed, False
+            return Found(removed)
 
         return search
 
@@ -118,12 +58,12 @@ def _rensa_batch(tokens: str, sketch: str, bands: int) -> Callable[[list[Path], 
 
         def search() -> Found:
             split = _TOKENS[tokens]
-            rows, texts = zip(*(pair for shard in shards for pair in read(shard)), strict=True)
+            rows, texts = zip(*(pair for shard in shards for pair in read(shard, "row", "text")), strict=True)
             full, rho = RMinHash.digest_matrix_from_token_sets, RMinHash.digest_matrix_from_token_sets_rho
             matrix = (rho if sketch == "rho" else full)([split(text) for text in texts], num_perm=128, seed=42)
             index = RMinHashLSH(threshold=THRESHOLD, num_perm=128, num_bands=bands)
             flags = index.query_duplicate_flags_matrix_one_shot(matrix)
-            return [row for row, flag in zip(rows, flags, strict=True) if flag], True
+            return Found([row for row, flag in zip(rows, flags, strict=True) if flag], all_of_group=True)
 
         return search
 
@@ -165,9 +105,9 @@ def _datatrove(words: int) -> Callable[[list[Path], Path], Search]:
             removed: list[int] = []
             for rank, shard in enumerate(sorted(shards)):
                 places = np.fromfile(Path(remove) / f"{rank:06d}.remove", "<u4")
-                rows = np.array([row for row, _ in read(shard)])
+                rows = np.array([row for (row,) in read(shard, "row")])
                 removed += rows[places].tolist()
-            return removed, False
+            return Found(removed)
 
         return search
 
@@ -188,8 +128,8 @@ def _text_dedup(words: int) -> Callable[[list[Path], Path], Search]:
         def search() -> Found:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
             kept = set(load_from_disk(str(scratch / "output"))["row"])
-            rows = [row for shard in shards for row, _ in read(shard)]
-            return [row for row in rows if row not in kept], False
+            rows = [row for shard in shards for (row,) in read(shard, "row")]
+            return Found([row for row in rows if row not in kept])
 
         return search
 
@@ -209,7 +149,7 @@ def _semhash(shards: list[Path], scratch: Path) -> Search:
 
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    sample = [text for _, (_, text) in zip(range(5_000), read(shards[0]), strict=False)]
+    sample = [text for _, (text,) in zip(range(5_000), read(shards[0], "text"), strict=False)]
     tokenizer.train_from_iterator(
         sample, trainers.BpeTrainer(vocab_size=8_000, special_tokens=["[UNK]", "[PAD]"], show_progress=False)
     )
@@ -217,17 +157,20 @@ def _semhash(shards: list[Path], scratch: Path) -> Search:
     model = StaticModel(vectors, tokenizer, normalize=True)
 
     def search() -> Found:
-        rows, texts = zip(*(pair for shard in shards for pair in read(shard)), strict=True)
+        rows, texts = zip(*(pair for shard in shards for pair in read(shard, "row", "text")), strict=True)
         records = [{"text": text, "row": row} for row, text in zip(rows, texts, strict=True)]
         index = SemHash.from_records(records, columns=["text"], model=model)
         kept = {record["row"] for record in index.self_deduplicate(threshold=0.95).selected}
-        return [row for row in rows if row not in kept], False
+        return Found([row for row in rows if row not in kept])
 
     return search
 
 
+PRODUCT = "ours"
+ONE_TEXT = "ours, sketch and clusters of one text a row"
 CONTESTANTS: dict[str, Callable[[list[Path], Path], Search]] = {
-    "ours": _ours,
+    PRODUCT: product_stage,
+    ONE_TEXT: one_text_a_row,
     "rensa deduplicator, words": _rensa_deduplicator("words"),
     "rensa deduplicator, words and Chinese characters": _rensa_deduplicator("words and Chinese characters"),
     "rensa batch rho, words": _rensa_batch("words", "rho", 8),
@@ -249,17 +192,17 @@ def main() -> None:
     parser.add_argument("name", choices=CONTESTANTS)
     parser.add_argument("directory", type=Path)
     arguments = parser.parse_args()
-    shards = sorted(arguments.directory.resolve().glob("texts-*.jsonl"))
+    kind = "conversations" if arguments.name == PRODUCT else "texts"
+    shards = sorted((arguments.directory.resolve() / kind).glob("*.jsonl"))
     scratch = Path(tempfile.mkdtemp(dir=arguments.directory))
     try:
         search = CONTESTANTS[arguments.name](shards, scratch)
         started = time.perf_counter()
-        rows, all_of_group = search()
+        found = search()
         seconds = time.perf_counter() - started
     finally:
         shutil.rmtree(scratch)
-    used = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    result = {"seconds": seconds, "peak_mb": max(used), "all_of_group": all_of_group, "rows": rows}
+    result = {"seconds": seconds, **asdict(found)}
     print(json.dumps(result), file=os.fdopen(os.dup(1), "w"))
 
 

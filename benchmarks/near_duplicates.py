@@ -5,7 +5,11 @@
 The peers live in an environment of their own (requirements/bench-data.txt). Every contestant runs in a child process,
 one after the other, the round repeated: each figure has its spread. Recall is counted on planted pairs, not both of
 which are kept (or, from contestants that only flag rows, both of which are flagged). Precision is the share of the rows
-taken out that had to go: all of a planted group but one.
+taken out that had to go: all of a planted group but one. "In one cluster" is the share of planted pairs that would stand
+on one side of the split. Memory is that of all processes of a contestant together (peak_memory.py).
+
+"ours" is the stage of the product, which does more than any peer: two searches, of prompts and of conversations, and
+a look at the answers. "ours, sketch and clusters of one text a row" does what the peers do.
 """
 
 import argparse
@@ -13,7 +17,6 @@ import itertools
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -21,11 +24,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_rows import Planted, text_of, write_rows
-from near_duplicate_contestants import CONTESTANTS, SLOW, SLOW_ROWS, THREADS, THRESHOLD
+from data_rows import Planted, prompt_of, text_of, write_rows
+from near_duplicate_contestants import CONTESTANTS, ONE_TEXT, PRODUCT, SLOW, SLOW_ROWS
+from near_duplicate_ours import THREADS, THRESHOLD
+from peak_memory import run_watched
 
 HERE = Path(__file__).parent
 LEAST_RECALL = 0.95
+OURS = (PRODUCT, ONE_TEXT)
 
 
 @dataclass
@@ -59,6 +65,7 @@ class Result:
     recall_all: float = 0.0
     recall_exact: float = 0.0
     precision: float = 0.0
+    pairs_in_one_cluster: float | None = None
     failed: str = ""
 
     def rows_per_second(self) -> list[float]:
@@ -79,13 +86,16 @@ def compare(planted: Planted, rows: int, runs: int, peers_python: str, names: li
                 _run(result, Path(directory) / str(result.rows), peers_python, truths[result.rows])
     done = [result for result in results.values() if not result.failed]
     speed = {result.name: statistics.median(result.rows_per_second()) for result in done}
-    peers = [result for result in done if result.name != "ours"]
-    ratios = {"near_duplicate_recall": results["ours"].recall}
+    peers = [result for result in done if result.name not in OURS]
+    ratios = {"near_duplicate_recall": results[PRODUCT].recall}
+    ratios["near_duplicate_pairs_in_one_cluster"] = results[PRODUCT].pairs_in_one_cluster
     able = [speed[peer.name] for peer in peers if peer.recall >= LEAST_RECALL]
     if able:
-        ratios["near_duplicates_vs_fastest_peer"] = speed["ours"] / max(able)
+        ratios["near_duplicates_vs_fastest_peer"] = speed[PRODUCT] / max(able)
+    if able and ONE_TEXT in speed:
+        ratios["near_duplicates_one_text_vs_fastest_peer"] = speed[ONE_TEXT] / max(able)
     if peers:
-        ratios["near_duplicates_vs_fastest_of_all"] = speed["ours"] / max(speed[peer.name] for peer in peers)
+        ratios["near_duplicates_vs_fastest_of_all"] = speed[PRODUCT] / max(speed[peer.name] for peer in peers)
     figures = {name: asdict(result) | {"rows_per_second": result.rows_per_second()} for name, result in results.items()}
     return {"rows": rows, "threads": THREADS, "threshold": THRESHOLD, "contestants": figures, "ratios": ratios}
 
@@ -95,7 +105,8 @@ def table(figures: dict[str, Any]) -> str:
     lines = [
         f"{figures['rows']} rows, {figures['threads']} threads; recall on planted near duplicates with Jaccard ≥"
         f" {figures['threshold']} (all planted ones; exact ones)",
-        f"{'contestant':<58}{'rows/s':>9}{'spread':>17}{'recall':>8}{'all':>7}{'exact':>7}{'precision':>10}{'MB':>7}",
+        f"{'contestant':<58}{'rows/s':>9}{'spread':>17}{'recall':>8}{'all':>7}{'exact':>7}{'precision':>10}"
+        f"{'clusters':>9}{'MB':>7}",
     ]
     for name, result in figures["contestants"].items():
         if result["failed"]:
@@ -106,41 +117,61 @@ def table(figures: dict[str, Any]) -> str:
         spread = f"{speeds[0]:,.0f}-{speeds[-1]:,.0f}"
         lines.append(
             f"{label:<58}{statistics.median(speeds):>9,.0f}{spread:>17}{result['recall']:>8.3f}{result['recall_all']:>7.3f}"
-            f"{result['recall_exact']:>7.3f}{result['precision']:>10.3f}{max(result['peak_mb']):>7.0f}"
+            f"{result['recall_exact']:>7.3f}{result['precision']:>10.3f}{_share(result['pairs_in_one_cluster']):>9}"
+            f"{max(result['peak_mb']):>7.0f}"
         )
-    return "\n".join([*lines, *(f"{name}: {value:.3f}" for name, value in figures["ratios"].items())])
+    lines.append(
+        f"'{PRODUCT}' is the product's stage: two searches (prompts, conversations) and a look at the answers. Compare"
+        f" '{ONE_TEXT}'\nwith the peers: they, too, see one text a row and search once. 'clusters': planted pairs in one"
+        " cluster."
+    )
+    return "\n".join([*lines, *(f"{name}: {_share(value)}" for name, value in figures["ratios"].items())])
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _write_halves(planted: Planted, rows: int, directory: Path) -> None:
-    """Write the first rows' texts for the contestants, one half and the other."""
-    directory.mkdir()
+    """Write the first rows for the contestants, one half and the other: as texts, and as prompts and answers."""
+    for kind in ("texts", "conversations"):
+        (directory / kind).mkdir(parents=True)
     with planted.rows.open(encoding="utf-8") as file:
         lines = list(itertools.islice(file, rows))
     half = len(lines) // 2
     for number, (start, end) in enumerate(((0, half), (half, len(lines)))):
-        with (directory / f"texts-{number}.jsonl").open("w", encoding="utf-8") as file:
+        with (
+            (directory / "texts" / f"{number}.jsonl").open("w", encoding="utf-8") as texts,
+            (directory / "conversations" / f"{number}.jsonl").open("w", encoding="utf-8") as conversations,
+        ):
             for row in range(start, end):
-                text = text_of(json.loads(lines[row]))
-                file.write(json.dumps({"row": row, "text": text}, ensure_ascii=False) + "\n")
+                record = json.loads(lines[row])
+                text = {"row": row, "text": text_of(record)}
+                texts.write(json.dumps(text, ensure_ascii=False) + "\n")
+                conversation = {"prompt": prompt_of(record), "answer": record["output"]}
+                conversations.write(json.dumps(conversation, ensure_ascii=False) + "\n")
 
 
 def _run(result: Result, directory: Path, peers_python: str, truth: Truth) -> None:
     """Run a contestant once and take down its figures."""
-    python = sys.executable if result.name == "ours" else peers_python
+    python = sys.executable if result.name in OURS else peers_python
     threads = dict.fromkeys(("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS))
     environment = os.environ | threads | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE.parent)}
     command = [python, str(HERE / "near_duplicate_contestants.py"), result.name, str(directory)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    run, peak = run_watched(command, environment)
     if run.returncode:
         result.failed = run.stderr.strip().splitlines()[-1] if run.stderr.strip() else f"exit {run.returncode}"
         return
     answer = json.loads(run.stdout.splitlines()[-1])
     result.seconds.append(answer["seconds"])
-    result.peak_mb.append(answer["peak_mb"])
+    result.peak_mb.append(peak.all_mb)
     found = set(answer["rows"])
     near = [pair for pair in truth.pairs if pair["kind"] != "exact"]
     result.recall_all = _recall(near, found, answer["all_of_group"])
-    result.recall = _recall([pair for pair in near if pair["jaccard"] >= THRESHOLD], found, answer["all_of_group"])
+    alike = [pair for pair in near if pair["jaccard"] >= THRESHOLD]
+    result.recall = _recall(alike, found, answer["all_of_group"])
+    if cluster := answer["clusters"]:
+        result.pairs_in_one_cluster = sum(cluster[pair["row"]] == cluster[pair["of"]] for pair in alike) / len(alike)
     exact = [pair for pair in truth.pairs if pair["kind"] == "exact"]
     result.recall_exact = _recall(exact, found, answer["all_of_group"])
     result.precision = _precision(truth, found, answer["all_of_group"])
@@ -172,7 +203,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         planted = write_rows(Path(directory), arguments.rows)
-        names = ["ours", *(name for name in arguments.only if name != "ours")]
+        names = [PRODUCT, *(name for name in arguments.only if name != PRODUCT)]
         figures = compare(planted, arguments.rows, arguments.runs, arguments.peers_python, names)
     print(table(figures))
     if arguments.json:
