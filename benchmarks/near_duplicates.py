@@ -5,8 +5,8 @@
 The peers live in an environment of their own (requirements/bench-data.txt). Every contestant runs in a child process,
 one after the other, the round repeated: each figure has its spread. Recall is counted on planted pairs, not both of
 which are kept (or, from contestants that only flag rows, both of which are flagged). Precision is the share of the rows
-taken out that had to go: all of a planted group but one. "In one cluster" is the share of planted pairs that would stand
-on one side of the split. Memory is that of all processes of a contestant together (peak_memory.py).
+taken out that had to go: all of a planted group but one. "In one cluster" is the share of planted pairs that stand on
+one side of the split. Memory is that of all processes of a contestant together (peak_memory.py).
 
 "ours" is the stage of the product, which does more than any peer: two searches, of prompts and of conversations, and
 a look at the answers. "ours, sketch and clusters of one text a row" does what the peers do.
@@ -121,9 +121,9 @@ def table(figures: dict[str, Any]) -> str:
             f"{max(result['peak_mb']):>7.0f}"
         )
     lines.append(
-        f"'{PRODUCT}' is the product's stage: two searches (prompts, conversations) and a look at the answers. Compare"
-        f" '{ONE_TEXT}'\nwith the peers: they, too, see one text a row and search once. 'clusters': planted pairs in one"
-        " cluster."
+        f"'{PRODUCT}' is the product's stage: two searches (prompts, conversations) and a look at the answers."
+        f"\nCompare '{ONE_TEXT}' with the peers: they, too, see one text a row and"
+        " search once.\n'clusters': planted pairs in one cluster, so on one side of the split."
     )
     return "\n".join([*lines, *(f"{name}: {_share(value)}" for name, value in figures["ratios"].items())])
 

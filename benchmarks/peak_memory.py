@@ -5,7 +5,6 @@ parent's peak. `VmHWM` is that of the program that runs now. The kernel keeps it
 process adds in the last moment of its life.
 """
 
-import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -63,12 +62,12 @@ def _tree(pid: int) -> Iterator[int]:
     """Yield a process and all that descend from it."""
     yield pid
     try:
-        threads = os.listdir(f"/proc/{pid}/task")
-        children = [Path(f"/proc/{pid}/task/{thread}/children").read_text().split() for thread in threads]
+        threads = Path(f"/proc/{pid}/task").iterdir()
+        children = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
     except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
         return
-    for child in sum(children, []):
-        yield from _tree(int(child))
+    for child in children:
+        yield from _tree(child)
 
 
 def _high_water_mb(pid: int) -> float:
