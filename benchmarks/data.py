@@ -25,7 +25,7 @@ from near_duplicate_contestants import CONTESTANTS
 
 HERE = Path(__file__).parent
 RESULT = HERE.parent / "var" / "bench" / "data.json"
-RUNS = 3
+RUNS, LEAST_ROWS = 3, 4_000
 
 
 def main() -> None:
@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--peers-python", default=sys.executable, help="interpreter of requirements/bench-data.txt")
     arguments = parser.parse_args()
+    if arguments.rows < LEAST_ROWS:
+        parser.error(f"--rows is {arguments.rows}; expected at least {LEAST_ROWS}: a tenth must hold planted pairs")
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-data-", dir=RESULT.parent) as folder:
         planted = write_rows(Path(folder), arguments.rows)
