@@ -68,7 +68,8 @@ def ingest(data: DataSection, place: Place, sources: tuple[Source, ...], progres
         progress: called with the number of finished parts and of all parts.
 
     Raises:
-        DataError: there is no source, one cannot be read, or one has too many malformed records.
+        DataError: there is no source, one cannot be read, has too many malformed records, or has no record with a field
+            that its section names.
         EnvironmentProblem: a package or an environment variable that a source needs is missing.
     """
     opened = _open(data, place, sources)
@@ -108,6 +109,8 @@ def _read_all(
     progress: Progress,
 ) -> dict[str, Any]:
     """Read the pieces of all sources into files of a directory (and beside a log); return the row set's facts."""
+    from tasks.data.sources.columns import SourceColumns
+
     directory, log = places
     sizes = _sizes_of(shards)
     shares = _malformed_shares(shards, sizes, sources, data)
@@ -123,12 +126,20 @@ def _read_all(
             }
         )
 
+    columns = [SourceColumns(source, _config_key(source, data)) for source in sources]
+
     def done(finished: int, number: int, result: Result) -> None:
-        shares[shards[number].source_index].add(number, result)
+        index = shards[number].source_index
+        columns[index].add(number, result)
+        try:
+            shares[index].add(number, result)
+        except DataError as error:
+            raise columns[index].explained(error) from error
         progress(finished, len(jobs))
 
     results = run_jobs("tasks.data.part:read_part", jobs, sizes, data.execution, log, done)
-    for share in shares:
+    for named, share in zip(columns, shares, strict=True):
+        named.check()  # first: without a field that is named wrongly, every record may be malformed
         share.check()
     return _join_parts(directory, jobs, results)
 

@@ -30,19 +30,23 @@ def read_part(job: Job) -> Result:
 
     Returns:
         `kept`, `files` (of rows), `rejected` (reason → pieces), `lines` (reason → line of the first), `first` (the
-        first rejections, for an error) and `is_whole` (false: there were too many, and the rest was not read).
+        first rejections, for an error), `columns` (what `PartColumns` found) and `is_whole` (false: there were too
+        many, and the rest was not read).
     """
     from tasks.data.sources import Shard, read_shard
+    from tasks.data.sources.columns import PartColumns
     from tasks.data.sources.malformed import NAMED_PIECES
 
     shard = Shard(**{**job["shard"], "problem": tuple(job["shard"]["problem"])})
+    source = _SOURCE.validate_python(job["source"])
+    columns = PartColumns(source)
     reasons: Counter[str] = Counter()
     lines: dict[str, int] = {}
     first: list[dict[str, Any]] = []
     malformed, is_whole = 0, True
     most = job["most_malformed"]
     with Path(f"{job['out']}.rejected").open("wb") as rejected, ChunkedLines(job["out"]) as out:
-        for found in read_shard(shard, _SOURCE.validate_python(job["source"])):
+        for found in read_shard(shard, source, columns):
             if not isinstance(found, Rejection):
                 out.write(row_line(found))
                 continue
@@ -57,7 +61,7 @@ def read_part(job: Job) -> Result:
             if most is not None and malformed > most:
                 is_whole = False
                 break
-    counts = {"kept": out.lines, "rejected": dict(reasons), "lines": lines}
+    counts = {"kept": out.lines, "rejected": dict(reasons), "lines": lines, "columns": columns.facts()}
     return {**counts, "files": out.names, "first": first, "is_whole": is_whole}
 
 

@@ -18,6 +18,7 @@ from tasks.contracts.source_config import (
 from tasks.data.formats import row_builder
 from tasks.data.rows import NOT_A_ROW, Rejection, Row, UnusableRow
 from tasks.data.sources import docstrings, files, http_api, huggingface, served_log, sql
+from tasks.data.sources.columns import PartColumns
 from tasks.data.sources.shard import EXCERPT_CHARS, Malformed, OpenedSource, Shard
 
 # How records become rows; the rest of a source's settings says where they lie, and is in the content.
@@ -71,10 +72,15 @@ def open_source(
     return OpenedSource(shards, digest_of({"settings": settings, "names": names, "content": content}))
 
 
-def read_shard(shard: Shard, source: Source) -> Iterator[Row | Rejection]:
+def read_shard(shard: Shard, source: Source, columns: PartColumns | None = None) -> Iterator[Row | Rejection]:
     """Yield a row or a rejection for every record of a piece, in any process.
 
     A rejection's `line` is the line of the file, or the number of the record where files have no lines.
+
+    Args:
+        shard: the piece.
+        source: what it is a piece of.
+        columns: looks at every record.
 
     Raises:
         DataError: the file is gone, cannot be read, or changed since it was opened.
@@ -84,6 +90,8 @@ def read_shard(shard: Shard, source: Source) -> Iterator[Row | Rejection]:
         return
     build = _builder(source, shard.name)
     for number, record in files.read_file(shard):
+        if columns is not None:
+            columns.look(record)
         try:
             row = build(record)
         except UnusableRow as problem:
