@@ -104,10 +104,12 @@ def why(record: str, preset: str | None, file: Path | None, overrides: tuple[str
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.data_terminal import render_sightings
-        from tasks.data.records.sightings import find_record
+        from tasks.data.records.sightings import find_record, with_lines
         from tasks.data.versions import data_versions
 
-        sightings = find_record(data_versions(Store(home.store)), record)
+        store = Store(home.store)
+        versions = data_versions(store)
+        sightings = with_lines(find_record(versions, record), versions, store)
         models = _models_by_version(config, home)
         if as_json:
             _say({"sightings": _with_models(sightings, models)})

@@ -117,9 +117,10 @@ def render_sightings(console: Console, sightings: list[Sighting], models: dict[s
         table.add_column(column)
     for seen in sightings[: 5 * _SHOWN]:
         seen_by = ", ".join(map(str, models.get(seen.version, []))) or "–"
+        where = f"{seen.where}, {seen.source} {_lines(seen.lines)}" if seen.lines else seen.where
         why = f"{seen.reason}: {seen.detail}" if seen.reason else ""
         table.add_row(
-            *(seen.version[:12], seen.record_id[:12] or "–", seen.where, escape(one_line(why, 120)), seen_by),
+            *(seen.version[:12], seen.record_id[:12] or "–", escape(where), escape(one_line(why, 120)), seen_by),
             escape(_shown_record(seen)),
         )
     console.print(table)
@@ -146,6 +147,11 @@ def render_holders(console: Console, record_id: str, holders: dict[str, list[Any
     console.print("The sources that you named, and copies made elsewhere, are not looked at.", highlight=False)
     if holders["models"]:
         console.print("Retrain and promote to be rid of it in what is served.", highlight=False)
+
+
+def _lines(numbers: tuple[int, ...]) -> str:
+    shown = ", ".join(map(str, numbers[:_SHOWN]))
+    return f"line{'s' if numbers[1:] else ''} {shown}{', …' if numbers[_SHOWN:] else ''}"
 
 
 def _shown_record(seen: Sighting) -> str:

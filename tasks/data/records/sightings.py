@@ -1,13 +1,14 @@
 """Where the data versions have a record, and why it is there: by the beginning of its id, or by text in it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from tasks.contracts.errors import DataError
-from tasks.contracts.store import Entry
+from tasks.contracts.jsonl import read_jsonl
+from tasks.contracts.store import Entry, Store
 from tasks.data.records.pieces import piece_id
 from tasks.data.rows import Row
 from tasks.data.versions import SPLITS
@@ -33,6 +34,7 @@ class Sighting:
         source: where it came from.
         found_in: what was matched: id, detail, excerpt, messages, rejected (the answer not chosen) or meta.NAME.
         passage: what stands there around the text, unless it is an id or a message.
+        lines: of a piece that never became a row, the lines of its source on which it stands.
     """
 
     version: str
@@ -45,6 +47,7 @@ class Sighting:
     source: str
     found_in: str
     passage: str
+    lines: tuple[int, ...] = ()
 
 
 def find_record(versions: list[Entry], wanted: str) -> list[Sighting]:
@@ -70,6 +73,35 @@ def find_record(versions: list[Entry], wanted: str) -> list[Sighting]:
                         sighting = _sighting(version.digest, where, orjson.loads(line), wanted, is_id)
                         found += [sighting] if sighting else []
     return found
+
+
+def with_lines(sightings: list[Sighting], versions: list[Entry], store: Store) -> list[Sighting]:
+    """Return the sightings with the lines of pieces that never became rows.
+
+    A version does not say them, for the order of a file's lines changes no version; the rows as they were read do.
+    Pieces that got pseudonyms, or lost their excerpt, are not recognised there.
+
+    Args:
+        sightings: in these versions.
+        versions: data versions.
+        store: where the rows as they were read are kept.
+    """
+    pieces = {seen.version for seen in sightings if seen.excerpt}
+    lines: dict[tuple[str, str, str], list[int]] = {}
+    for version in versions:
+        if version.digest not in pieces:
+            continue
+        row_sets = version.inputs["rows"], version.inputs["evaluation_rows"]
+        wanted = {(seen.source, seen.excerpt) for seen in sightings if seen.version == version.digest and seen.excerpt}
+        for row_set in (entry for entry in store.entries("rows") if entry.digest in row_sets):
+            for record in read_jsonl(row_set.path / "rejected.jsonl"):
+                if (record["source"], record["excerpt"]) in wanted:
+                    key = version.digest, record["source"], record["excerpt"]
+                    lines.setdefault(key, []).append(record["line"])
+    return [
+        replace(seen, lines=tuple(sorted(set(lines.get((seen.version, seen.source, seen.excerpt), ())))))
+        for seen in sightings
+    ]
 
 
 def the_record(sightings: list[Sighting], wanted: str) -> Row | str:

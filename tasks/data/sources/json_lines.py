@@ -75,5 +75,7 @@ def parse_slowly(piece: bytes, encoding: str = "utf-8") -> Any | Malformed:
         name = {"utf-8": "UTF-8", "gb18030": "GB18030"}.get(encoding, encoding)
         detail = f"byte {error.start + 1} of the line is 0x{piece[error.start]:02x}"
         return Malformed(f"not {name}", detail, excerpt_of(piece))
-    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and very deep nesting
+    except json.JSONDecodeError as error:  # its own "line 1" would be taken for the line of the file
+        return Malformed(NOT_JSON, f"{error.msg} at character {error.pos + 1}", excerpt_of(piece))
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, and very deep nesting
         return Malformed(NOT_JSON, str(error), excerpt_of(piece))

@@ -44,10 +44,10 @@ def test_excerpt_and_detail_get_pseudonyms(keep):
 
 @pytest.mark.parametrize("action", ["drop", "block"])
 def test_where_the_action_is_no_pseudonym_no_text_is_kept(keep, action):
-    clean = {**PIECE, "detail": "line 1 column 3", "excerpt": "{"}
+    clean = {**PIECE, "detail": "Expecting value at character 3", "excerpt": "{"}
     [kept, untouched], _ = keep(PIECE, clean, steps=(PersonalStep(action=action),))
     assert (kept["reason"], kept["detail"], kept["excerpt"]) == ("not JSON", "personal data", "")
-    assert (untouched["detail"], untouched["excerpt"]) == ("line 1 column 3", "{")
+    assert (untouched["detail"], untouched["excerpt"]) == ("Expecting value at character 3", "{")
 
 
 @pytest.mark.parametrize("known", [PIECE["excerpt"], "<EMAIL_1>, <PHONE_1>"])

@@ -7,7 +7,7 @@ from tasks.contracts.store import Entry
 from tasks.data.build import build_dataset
 from tasks.data.ingest import ingest
 from tasks.data.records.pieces import piece_id
-from tasks.data.records.sightings import find_record, the_record
+from tasks.data.records.sightings import find_record, the_record, with_lines
 from tasks.data.rows import build_row, row_line
 from tasks.data.versions import chosen_version, rows_of
 
@@ -48,6 +48,22 @@ def test_a_piece_that_never_became_a_row_is_found_by_its_text_and_its_id(build):
     assert (seen.where, seen.reason, seen.row) == ("rejected", "not a usable conversation", None)
     assert (seen.excerpt, seen.found_in) == ('{"bad": "qqq"}', "excerpt")
     assert find_record([version], piece_id(seen.excerpt)[:12])[0].record_id == seen.record_id == piece_id(seen.excerpt)
+
+
+def test_the_line_of_a_piece_is_looked_up_in_the_rows_as_they_were_read(build, place):
+    """A version has no lines, for their order changes none; twelve rows stand before the pieces."""
+    version = build({"bad": "qqq"}, b"{broken", {"bad": "qqq"}, {"bad": "other"})
+    seen = with_lines(find_record([version], "qqq"), [version], place.store)
+    assert {piece.lines for piece in seen} == {(13, 15)}
+    [broken] = with_lines(find_record([version], "{broken"), [version], place.store)
+    assert (broken.lines, "line" in broken.detail) == ((14,), False)
+    assert [row.lines for row in with_lines(find_record([version], "number 3?"), [version], place.store)] == [()]
+
+
+def test_the_line_of_a_piece_with_pseudonyms_is_not_known(build, place):
+    version = build({"bad": "a@example.com"}, cleaning=({"step": "personal"},))
+    [seen] = with_lines(find_record([version], "EMAIL_1"), [version], place.store)
+    assert seen.lines == ()
 
 
 @pytest.fixture
