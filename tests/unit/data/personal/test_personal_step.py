@@ -94,6 +94,28 @@ def test_block_stops_the_run_and_names_source_row_and_kind_but_never_the_value()
     assert "a@example.com" not in str(error.value)
 
 
+def test_block_shows_the_question_with_pseudonyms_and_how_many_rows_are_alike():
+    """An id alone cannot be looked up: no version was built."""
+    asked = "Please\x1b[2J write to\na@example.com or 13800138000, " + "at any time of the day " * 9
+    rows = [row("hello"), row(asked), row("b@example.com"), row("Mail?", "c@example.com")]
+    with pytest.raises(DataError) as error:
+        PersonalData(PersonalStep(action="block")).clean(rows)
+    said = str(error.value)
+    assert "'Please�[2J write to <EMAIL_1> or <PHONE_1>, at any time" in said and "(and 2 more rows" in said
+    assert not any(value in said for value in ("example.com", "13800138000", "\x1b", "\n")) and len(said) < 500
+
+
+def test_block_shows_no_data_of_another_kind_than_the_one_it_looks_for():
+    with pytest.raises(DataError, match="asks 'Mail <EMAIL_1> or <PHONE_1>', holds personal data: email;"):
+        cleaned(row("Mail c@example.com or 13800138000"), action="block", kinds=("email",))
+
+
+def test_block_says_of_a_single_row_nothing_about_others():
+    with pytest.raises(DataError) as error:
+        cleaned(row("Mail?", "c@example.com"), action="block")
+    assert "'Mail?'" in str(error.value) and "more row" not in str(error.value)
+
+
 @pytest.mark.parametrize("action", ["pseudonym", "drop"])
 def test_what_was_found_is_counted_by_kind(action):
     step = PersonalData(PersonalStep(action=action, patterns={"STAFF": "EMP-[0-9]+"}))
