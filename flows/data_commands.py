@@ -158,11 +158,12 @@ def _build(config: RetrainConfig, home: Home, store: Store) -> "DatasetRef":
     from tasks.training.base_model import prepare_base_model
 
     place = Place(home, store, config.serving)
-    needs_tokenizer = any(isinstance(step, LengthStep) for step in config.data.cleaning)
-    base = prepare_base_model(config.base_model, home, store) if needs_tokenizer else None
     rows = ingest(config.data, place, config.data.sources)
     held_out = config.data.evaluation_sources
     evaluation_rows = ingest(config.data, place, held_out) if held_out else None
+    # After the sources: a base model takes half a minute to prepare, and they may not be readable.
+    needs_tokenizer = any(isinstance(step, LengthStep) for step in config.data.cleaning)
+    base = prepare_base_model(config.base_model, home, store) if needs_tokenizer else None
     dataset = build_dataset(rows, evaluation_rows, config.data, place, base)
     warn_of_few(dataset, evaluation_rows, config.data)
     return dataset

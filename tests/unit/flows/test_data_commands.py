@@ -144,6 +144,19 @@ def test_a_piece_that_never_became_a_row_is_erased_by_its_text(call, config, tmp
     assert seen["version"] == first["digest"] != second["digest"]
 
 
+def test_a_source_that_cannot_be_read_is_said_before_a_base_model_is_prepared(tmp_path, monkeypatch):
+    """Converting a base model for its tokenizer takes half a minute; this one is not even there."""
+    monkeypatch.setenv("LLM_RETRAIN_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("NO_SUCH_URL", raising=False)
+    settings = (
+        "base_model.source=dir:/no/such/model",
+        "data.cleaning=[{step: length, min_answer_tokens: 1}]",
+        "data.sources=[{kind: sql, url_variable: NO_SUCH_URL, query: SELECT 1}]",
+    )
+    done = CliRunner().invoke(cli, ["data", "build", *(part for each in settings for part in ("--set", each))])
+    assert "reads its database's address from NO_SUCH_URL, which is not set" in str(done.exception)
+
+
 def test_a_record_nobody_has_is_said(call, config):
     call("build", "--config", config, "--json")
     assert "No data version has such a record." in call("why", "no such thing")
