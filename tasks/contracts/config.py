@@ -3,7 +3,6 @@
 A section a stage. Every field says what it means and in which unit. Secrets never stand here.
 """
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tasks.contracts.augment_config import AugmentMethod, AugmentSection
 from tasks.contracts.cleaning_config import DEFAULT_STEPS, CleaningStep
+from tasks.contracts.config_problem import explain
 from tasks.contracts.errors import ConfigError
 from tasks.contracts.home import PROJECT_ROOT, checked_name
 from tasks.contracts.section import Section
@@ -111,6 +111,12 @@ class DataSection(Section):
                 "data.frozen_evaluation and data.evaluation_sources both name an evaluation set; expected one of them"
             )
         return self
+
+    @field_validator("frozen_evaluation", mode="before")
+    @classmethod
+    def _digits_are_text(cls, digest: Any) -> Any:
+        # YAML takes a digest without a letter for a number.
+        return str(digest) if isinstance(digest, int) and not isinstance(digest, bool) else digest
 
     @field_validator("near_duplicates")
     @classmethod
@@ -302,7 +308,7 @@ def validate_config(values: dict[str, Any]) -> RetrainConfig:
     try:
         return RetrainConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from error
+        raise ConfigError("; ".join(explain(problem, _known_keys()) for problem in error.errors())) from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -403,18 +409,6 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
-
-
-def _explain(problem: Any) -> str:
-    parts = [str(part) for part in problem["loc"]]
-    key = ".".join(parts)
-    if problem["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(parts[-1], _known_keys(), n=1)
-        return f"{key} is not a config key" + (f"; did you mean {close[0]}?" if close else "")
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "value_error" and isinstance(problem["input"], dict):
-        return message  # about several keys, which it names itself
-    return f"{key} is {problem['input']!r}: {message}"
 
 
 def _known_keys() -> list[str]:

@@ -84,7 +84,12 @@ def find_dataset(store: Store, digest: str, config_key: str) -> Entry:
     Raises:
         DataError: there is none, or there are several.
     """
-    found = [version for version in data_versions(store) if version.digest.startswith(digest)]
+    versions = data_versions(store)
+    if not versions:
+        raise DataError(
+            f"{config_key} is {digest!r}, and there is no data version yet; make one with llm-retrain data build"
+        )
+    found = [version for version in versions if version.digest.startswith(digest)]
     if len(found) != 1:
         known = f"{len(found)} data versions begin with that" if found else "no data version has that digest"
         raise DataError(f"{config_key} is {digest!r}: {known}; expected one that llm-retrain data show lists")

@@ -66,7 +66,8 @@ class _Unpacked(io.RawIOBase):
         try:
             block = self._stream.read(len(target))
         except self._errors as error:
-            raise BrokenFile(BROKEN, f"after {self._bytes:,} unpacked bytes: {error}") from error
+            where = f"after {self._bytes:,} unpacked bytes" if self._bytes else "nothing of it can be unpacked"
+            raise BrokenFile(BROKEN, f"{where}: {error}") from error
         self._bytes += len(block)
         if self._bytes > max(UNSUSPICIOUS_BYTES, MAX_RATIO * self._file.tell()):
             raise BrokenFile(

@@ -134,7 +134,10 @@ def _sentence(
     named: str, config_key: str, counts: tuple[int, int], first: Sequence[Rejection], share: tuple[float, str]
 ) -> str:
     (pieces, malformed), (allowed, where) = counts, share
-    shown = "; ".join(f"{bad.source}:{bad.line}: {bad.reason} ({bad.detail})" for bad in first[:NAMED_PIECES])
+    places: dict[str, list[str]] = {}  # cause → where: a cause that comes again is said once
+    for bad in first[:NAMED_PIECES]:
+        places.setdefault(f"{bad.reason} ({bad.detail})", []).append(f"{bad.source}:{bad.line}")
+    shown = "; ".join(f"{', '.join(where)}: {cause}" for cause, where in places.items())
     return (
         f"{config_key} names {named!r}, in which {malformed} of {pieces} records{where} are malformed, more than the "
         f"share of {allowed} that data.max_malformed_share allows; the first: {shown}"

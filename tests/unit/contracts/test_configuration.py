@@ -170,6 +170,44 @@ def test_a_path_of_the_wrong_shape_is_refused_as_before(override, sentence):
         load_config(None, None, (override,))
 
 
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("data.sources={kind: files}", r"^data\.sources is \{'kind': 'files'\}: expected a list$"),
+        ("gate.guarded_metrics=bleu", r"^gate\.guarded_metrics is 'bleu': expected a list$"),
+        ("data.cleaning=[unicode]", r"^data\.cleaning\.0 is 'unicode': expected settings, key: value$"),
+        (
+            "data.sources=[{kind: file, path: a}]",
+            r"^data\.sources\.0\.kind is 'file'; expected one of files, .*, docstrings; did you mean files\?$",
+        ),
+        ("data.cleaning=[{step: unicde}]", r"^data\.cleaning\.0\.step is 'unicde'; .*; did you mean unicode\?$"),
+        ("data.cleaning=[{step: xyz}]", r"^data\.cleaning\.0\.step is 'xyz'; expected one of unicode, .*personal$"),
+        (
+            "data.augment.methods=[{method: synonym, path: a}]",
+            r"^data\.augment\.methods\.0\.method is 'synonym'; .*; did you mean synonyms\?$",
+        ),
+        ("data.sources=[{path: a}]", r"^data\.sources\.0 is \{'path': '.*a'\}: expected the key kind in it$"),
+        (
+            "data.execution.kind=rai",
+            r"^data\.execution\.kind is 'rai': .* 'local', 'ray' or 'dask'; did you mean ray\?$",
+        ),
+        ("data.frozen_evaluation=1234567", r"^data\.frozen_evaluation is '1234567': "),
+        ("data.frozen_evaluation=true", r"^data\.frozen_evaluation is True: "),
+    ],
+)
+def test_what_is_misspelled_or_of_another_shape_is_said_in_the_words_of_yaml(override, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        load_config(None, None, (override,))
+
+
+@pytest.mark.parametrize("digest", ["12345678", "01234567", "0b101010", "00000000", "1" * 64])
+def test_a_digest_of_nothing_but_digits_is_text(digest, tmp_path):
+    """YAML 1.1 reads a zero before digits as octal, and 0b as binary."""
+    assert load_config(None, None, (f"data.frozen_evaluation={digest}",)).data.frozen_evaluation == digest
+    (tmp_path / "mine.yaml").write_text(f"data: {{frozen_evaluation: {digest}}}\n")
+    assert load_config(None, tmp_path / "mine.yaml").data.frozen_evaluation == digest
+
+
 def test_the_monitors_settings_are_a_section_and_reach_its_flow():
     config = load_config(None, None, ("monitor.alpha=0.05", "registry.experiment=mine", "serving.http_port=9000"))
     taken = monitor_config(config)

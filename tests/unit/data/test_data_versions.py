@@ -109,6 +109,7 @@ def test_a_frozen_evaluation_set_keeps_its_rows_when_data_is_added(build):
 
 
 def test_a_frozen_set_that_does_not_exist_is_one_sentence(build):
+    build(("a", questions(5)))
     with pytest.raises(DataError, match=r"^data\.frozen_evaluation is 'abcdef12': no data version has that digest"):
         build(("a", questions(5)), frozen_evaluation="abcdef12")
 
@@ -144,6 +145,8 @@ def test_two_versions_are_drawn_side_by_side(build, tmp_path, ending):
 
 
 def test_no_version_at_all_says_how_to_make_one(place):
+    with pytest.raises(DataError, match=r"^the data version is 'abcdef12', and there is no data version yet; make one"):
+        chosen_version(place.store, "abcdef12")
     with pytest.raises(DataError, match="there is no data version yet; make one with llm-retrain data build"):
         chosen_version(place.store, "")
 

@@ -272,6 +272,7 @@ def test_damaged_compression_is_one_malformed_piece_after_the_rows_before_it(rea
     reading = read_bytes(bytes(content), "a.jsonl." + ("gz" if compression == "gzip" else "zst"))
     assert reading.reasons.count(BROKEN) == 1
     assert reading.rejections[-1].reason == BROKEN
+    assert ("nothing of it can be unpacked: " in reading.rejections[-1].detail) == (damage == "none of it")
     if damage == "cut":
         assert 1_000 < len(reading.rows) < 60_000
 

@@ -113,9 +113,7 @@ def test_a_flood_of_garbage_is_refused_before_all_of_it_is_read(write_lines, dat
     assert 12 <= done <= 17  # a hundredth of a part is malformed pieces, a thirtieth could be rows
     assert " in the part that was read are malformed" in sentence
     assert sentence.endswith(
-        "the first: rows.jsonl:1: not JSON (Expecting value at character 1); "
-        "rows.jsonl:2: not JSON (Expecting value at character 1); "
-        "rows.jsonl:3: not JSON (Expecting value at character 1)"
+        "the first: rows.jsonl:1, rows.jsonl:2, rows.jsonl:3: not JSON (Expecting value at character 1)"
     )
 
 
