@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.contracts.cleaning_config import CleaningStep, PersonalStep
 from tasks.contracts.jsonl import digest_of
 from tasks.data.records.erasure import ERASED
+from tasks.data.records.excerpts import is_cut, unescaped, without_half_word
 from tasks.data.records.lineage import Lineage
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def kept_pieces(
     """Yield the records of pieces as a data version keeps them.
 
     A piece that was erased keeps its reason, so that the counts stay, and loses its excerpt and its detail, which may
-    quote it. What depends on the order of a file (line and place of the source) is left out.
+    quote it. What depends on the order of a file (line and place of the source) is left out. Where there is a step for
+    personal data, it sees an excerpt without the escapes of JSON, and the half word at the end of a cut one goes.
 
     Args:
         records: of pieces, as a row set has them.
@@ -37,15 +39,28 @@ def kept_pieces(
         if personal is None:  # most sources have no such pieces, and the steps take a moment to build
             personal = _personal_steps(steps)
         excerpt, detail = record["excerpt"], record["detail"]
-        kept: list[str] | None = [excerpt, detail]
-        for step in personal:
-            kept = kept if kept is None else step.hidden_texts(kept)
-        shown, said = ("", "personal data") if kept is None else kept
+        shown, said = _hidden(excerpt, detail, personal) if personal else (excerpt, detail)
         if excerpt and not marks.isdisjoint((piece_id(excerpt), piece_id(shown))):
             shown, said = "", ERASED
         elif shown and shown != excerpt:
             lineage.extend([(piece_id(shown), piece_id(excerpt))])
         yield {"reason": record["reason"], "detail": said, "source": record["source"], "excerpt": shown}
+
+
+def _hidden(excerpt: str, detail: str, steps: "list[PersonalData]") -> tuple[str, str]:
+    """Return excerpt and detail as they may be kept; as they were where nothing is hidden and nothing was cut."""
+    cut = is_cut(excerpt)
+    plain = [unescaped(excerpt), unescaped(detail)]
+    if cut:
+        plain[0] = without_half_word(plain[0])
+    kept: list[str] | None = plain
+    for step in steps:
+        kept = kept if kept is None else step.hidden_texts(kept)
+    if kept is None:
+        return "", "personal data"
+    if kept == plain and not cut:
+        return excerpt, detail
+    return kept[0], kept[1]
 
 
 def _personal_steps(steps: Iterable[CleaningStep]) -> "list[PersonalData]":

@@ -53,7 +53,7 @@ def read_csv_records(
                     yield number, dict(zip(header, fields, strict=True))
                 else:
                     detail = f"{len(fields)} fields, the header has {len(header)}"
-                    yield number, Malformed(WRONG_FIELDS, detail, excerpt_of(delimiter.join(fields)[:2_000].encode()))
+                    yield number, Malformed(WRONG_FIELDS, detail, delimiter.join(fields).strip()[:EXCERPT_CHARS])
             break
         except _NoText as problem:
             yield lines.first, problem.malformed
@@ -129,7 +129,7 @@ class _Lines:
         self._again.extendleft(reversed(rest))
         self._taken = [first]
         self.forget()
-        return Malformed(BROKEN_QUOTES, detail, first[:EXCERPT_CHARS].strip())
+        return Malformed(BROKEN_QUOTES, detail, first.strip()[:EXCERPT_CHARS])
 
     def _decoded(self, line: bytes | Malformed) -> str | Malformed:
         if isinstance(line, Malformed):

@@ -14,6 +14,7 @@ from tasks.data.sources.json_lines import NOT_JSON, TOO_LONG, parse_slowly
 from tasks.data.sources.shard import EXCERPT_CHARS, MAX_RECORD_BYTES, Malformed, excerpt_of
 
 _BLOCK_BYTES = 2**18
+_EXCERPT_BYTES = 4 * EXCERPT_CHARS  # a character has up to four
 # Possessive quantifiers never step back, so hostile text costs one pass. Those of `re` are wrong around groups until
 # Python 3.11.5 (cpython#106052).
 _PLAIN = regex.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', regex.DOTALL)
@@ -141,8 +142,9 @@ class _Splitter:
     def _pass_to(self, end: int) -> None:
         """Move on; what is passed between records is kept as far as an excerpt of it is wanted."""
         between = self._depth == 0 or (self._depth == self._level and self._in_list)
-        if between and len(self._between) < EXCERPT_CHARS:
-            self._between += self._buffer[self._at : min(end, self._at + EXCERPT_CHARS)]
+        if between and len(self._between) < _EXCERPT_BYTES:
+            passed = self._buffer[self._at : end]
+            self._between += (passed if self._between else passed.lstrip())[:_EXCERPT_BYTES]
         self._at = end
 
     def _open(self, bracket: int) -> Iterator[bytes | Malformed]:

@@ -82,5 +82,5 @@ class Malformed:
 
 
 def excerpt_of(piece: bytes) -> str:
-    """Return the beginning of a malformed piece for people."""
-    return piece[: 4 * EXCERPT_CHARS].decode("utf-8", errors="replace").strip()[:EXCERPT_CHARS]
+    """Return the beginning of a malformed piece for people; one that is cut has exactly `EXCERPT_CHARS` characters."""
+    return piece.lstrip()[: 4 * EXCERPT_CHARS].decode("utf-8", errors="replace").strip()[:EXCERPT_CHARS]
