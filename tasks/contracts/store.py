@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from tasks.contracts.jsonl import canonical_json, digest_of, digest_of_file
 log = logging.getLogger("llm_retrain.store")
 
 MANIFEST = "manifest.json"
+_NAMED_CHARS = 12
+"""Of its key, a folder in work has so many in its name."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,10 @@ class Store:
     def _make(self, kind: str, key: str, inputs: dict[str, Any], write: Callable[[Path], dict[str, Any]]) -> Entry:
         parent = self.root / kind
         parent.mkdir(parents=True, exist_ok=True)
-        for left in parent.glob(f".{key[:12]}-*"):  # by a process that was killed: the lock says nobody works in it
-            log.info("removing %s, which an interrupted run left", left)
-            shutil.rmtree(left, ignore_errors=True)
-        working = Path(tempfile.mkdtemp(prefix=f".{key[:12]}-", dir=parent))
+        for left in parent.glob(f".{key[:_NAMED_CHARS]}-*"):  # this process has the lock: nobody works in it
+            _remove(left)
+        self._remove_leftovers()
+        working = Path(tempfile.mkdtemp(prefix=f".{key[:_NAMED_CHARS]}-", dir=parent))
         try:
             facts = write(working)
             write_manifest(working, {"kind": kind, "key": key, "inputs": inputs, "facts": facts})
@@ -153,6 +155,28 @@ class Store:
         self._verified[parent / key] = entry
         return entry
 
+    def _remove_leftovers(self) -> None:
+        """Remove what killed processes left of other entries: it holds text, and fills the disk.
+
+        Whoever makes an entry holds its lock from before its folder is there until after it has gone, so a folder whose
+        lock can be had is nobody's. It is removed under that lock; whoever wants to make the entry waits meanwhile.
+        """
+        for left in self.unfinished():
+            named = f"{left.parent.name}-{left.name[1 : 1 + _NAMED_CHARS]}"
+            with ExitStack() as locks:
+                # The folder names the beginning of the key alone; without a lock file nobody can say whose it is.
+                taken = [_try_lock(path, locks) for path in (self.root / ".locks").glob(f"{named}*")]
+                if taken and all(taken) and left.exists():
+                    _remove(left)
+
+    def unfinished(self) -> list[Path]:
+        """Return the folders in which entries are being made, or were when their process was killed."""
+        return sorted(self.root.glob("[!.]*/.*-*"))
+
+    def set_aside(self) -> list[Path]:
+        """Return the damaged entries, each as `KIND-…`; nothing reads or removes them."""
+        return sorted((self.root / ".damaged").glob("*"))
+
     @contextmanager
     def _lock(self, kind: str, key: str) -> Iterator[None]:
         """Let one process make an entry; the others wait and then find it."""
@@ -161,6 +185,20 @@ class Store:
         with (locks / f"{kind}-{key}").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _try_lock(path: Path, locks: ExitStack) -> bool:
+    """Take a lock until `locks` is closed, unless it cannot be had: another process has it, or this one further up."""
+    try:
+        fcntl.flock(locks.enter_context(path.open("r+")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # also the lock of another user
+        return False
+    return True
+
+
+def _remove(left: Path) -> None:
+    log.info("removing %s, which an interrupted run left", left)
+    shutil.rmtree(left, ignore_errors=True)
 
 
 class LookupOnlyStore(Store):

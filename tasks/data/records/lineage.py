@@ -70,6 +70,22 @@ def relatives(store: Store, ids: Iterable[str]) -> set[str]:
     return known
 
 
+def spellings_in(directory: Path, ids: Iterable[str]) -> set[str]:
+    """Return these ids, and those that an unfinished version in `directory` has made of them.
+
+    Args:
+        directory: with the files of `Lineage`, at any depth.
+        ids: of rows as they were read, among others.
+    """
+    known = set(ids)
+    for path in directory.rglob("*.lineage"):
+        pairs = path.read_bytes()
+        for at in range(0, len(pairs) - 2 * _ID_BYTES + 1, 2 * _ID_BYTES):
+            if pairs[at + _ID_BYTES : at + 2 * _ID_BYTES].hex() in known:
+                known.add(pairs[at : at + _ID_BYTES].hex())
+    return known
+
+
 def _kept(store: Store) -> "Iterator[NDArray[np.uint8]]":
     import numpy as np
 

@@ -16,7 +16,7 @@ from tasks.contracts.home import Home
 from tasks.contracts.store import Entry, Store
 from tasks.data.division.split import DUPLICATE
 from tasks.data.records.erasure import marks_of
-from tasks.data.records.lineage import relatives
+from tasks.data.records.lineage import relatives, spellings_in
 from tasks.data.records.pieces import piece_id
 from tasks.data.records.sightings import leaves_of
 from tasks.data.rows import Row, id_in_line
@@ -26,6 +26,10 @@ _OF_ROW = "of row "
 _IS_DUPLICATE = orjson.dumps({"reason": DUPLICATE})[1:-1]
 _ANSWERS = ("predictions", "report")
 """Kinds of results that hold evaluation rows with the answers to them."""
+_WITH_RECORDS = ("rows", "dataset", *_ANSWERS)
+_NOT_TEXT = (".npz", ".lineage", ".prompt", ".conversation", ".answer")
+"""Files that the data stage needs while it works, without any text."""
+_EXCERPT = b'"excerpt":"'
 
 
 @dataclass
@@ -39,6 +43,7 @@ class Traces:
         row_sets: row sets in the store that have it as it was read.
         results: other results in the store that have it: answers to evaluation rows.
         sources: directories of fetched sources that have it.
+        unfinished: directories in the store that no run finished, or that are damaged, and that have it.
     """
 
     marks: set[str]
@@ -47,6 +52,7 @@ class Traces:
     row_sets: list[str] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
 
 
 def traces_of(record: Row | str, home: Home, store: Store) -> Traces:
@@ -87,6 +93,7 @@ def _row_traces(row: Row, home: Home, store: Store) -> Traces:
     traces.marks.update(mark for each in spellings for mark in marks_of(each))
     texts = {frozenset(_text_lines(_contents(each))) for each in spellings}
     traces.sources = _fetched(home, lambda line: any(_says(line, wanted) for wanted in texts))
+    traces.unfinished = _unfinished(store, ids, lambda line, known: any(each in line for each in _spelled(known)))
     return traces
 
 
@@ -102,6 +109,7 @@ def _piece_traces(excerpt: str, home: Home, store: Store) -> Traces:
                 holders, entry.digest, any(piece_id(each["excerpt"]) in ids for each in records if each.get("excerpt"))
             )
     traces.sources = _fetched(home, lambda line: any(piece_id(each) in ids for each in _excerpts(line)))
+    traces.unfinished = _unfinished(store, ids, _has_excerpt)
     return traces
 
 
@@ -136,6 +144,30 @@ def _fetched(home: Home, holds: Callable[[bytes], bool]) -> list[str]:
         for folder in folders
         if any(holds(line) for path in sorted(folder.glob("chunk-*.jsonl")) for line in _lines(path))
     ]
+
+
+def _unfinished(store: Store, ids: set[str], holds: Callable[[bytes, set[str]], bool]) -> list[str]:
+    """Return the directories without a finished entry that have a line with one of these ids or what became of them."""
+    folders = [each for each in store.unfinished() if each.parent.name in _WITH_RECORDS]
+    folders += [each for each in store.set_aside() if each.name.split("-")[0] in _WITH_RECORDS]
+    found = []
+    for folder in folders:
+        known = spellings_in(folder, ids)
+        paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix not in _NOT_TEXT)
+        if any(holds(line, known) for path in paths for line in _lines(path)):
+            found.append(str(folder))
+    return found
+
+
+def _has_excerpt(line: bytes, ids: set[str]) -> bool:
+    """Tell whether a line has the excerpt of a piece with one of these ids; the line may have broken off."""
+    start = line.find(_EXCERPT)
+    if start < 0:
+        return False
+    try:
+        return piece_id(orjson.loads(line)["excerpt"]) in ids
+    except orjson.JSONDecodeError:
+        return True  # what is torn may be anybody's, and the whole directory may go
 
 
 def _says(line: bytes, wanted: frozenset[str]) -> bool:

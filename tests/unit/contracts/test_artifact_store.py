@@ -2,10 +2,14 @@
 
 import errno
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from tasks.contracts.errors import StoreError
+from tasks.contracts.home import PROJECT_ROOT
 from tasks.contracts.store import LookupOnlyStore, NotInStore, Store, damage_of
 
 
@@ -57,9 +61,60 @@ def test_what_a_killed_process_left_is_removed_when_its_entry_is_made(store):
         write_numbers(path)
     store.produce("rows", {}, write_numbers)
     assert not left[0].exists()
-    assert left[1].exists(), "another entry's may be in work"
+    assert left[1].exists(), "nothing says that nobody works in another entry's"
     store.produce("rows", {"seed": 1}, write_numbers)
     assert sorted(path.name for path in (store.root / "rows").iterdir()) == sorted([key, other])
+
+
+def make_in_another_process(store, kind, inputs):
+    """Begin an entry in another process, and return the process and its folder, in which a file stands by then."""
+    code = f"""
+import pathlib, sys, time
+from tasks.contracts.store import Store
+def write(directory):
+    (directory / "work").mkdir()
+    (directory / "work" / "numbers.txt").write_text("1 2 3")
+    print(directory, flush=True)
+    sys.stdin.read()
+    (directory / "work" / "numbers.txt").write_text("4 5 6")
+    return {{}}
+Store(pathlib.Path({str(store.root)!r})).produce({kind!r}, {inputs!r}, write)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT_ROOT
+    )
+    return process, Path(process.stdout.readline().strip())
+
+
+def test_what_killed_processes_left_of_other_entries_is_removed_when_any_is_made(store):
+    for kind in ("dataset", "rows"):
+        process, left = make_in_another_process(store, kind, {"seed": 2})
+        process.kill()
+        process.communicate()
+        assert (left / "work" / "numbers.txt").exists()
+    made = store.produce("rows", {}, write_numbers)
+    assert store.unfinished() == []
+    assert [path for kind in ("dataset", "rows") for path in (store.root / kind).iterdir()] == [made.path]
+
+
+def test_a_folder_in_which_another_process_works_stays(store):
+    process, working = make_in_another_process(store, "rows", {"seed": 2})
+    try:
+        store.produce("rows", {}, write_numbers)
+        assert store.unfinished() == [working]
+    finally:
+        process.communicate("")
+    entry = store.find("rows", store.key("rows", {"seed": 2}))
+    assert (entry.path / "work" / "numbers.txt").read_text() == "4 5 6"
+
+
+def test_a_folder_in_which_this_process_works_stays_while_it_makes_another_entry(store):
+    def write(directory):
+        write_numbers(directory)
+        store.produce("lineage", {}, write_numbers)
+        return {"stays": (directory / "numbers.txt").exists()}
+
+    assert store.produce("rows", {}, write).facts == {"stays": True}
 
 
 def test_a_directory_in_work_is_no_entry(store):

@@ -209,6 +209,62 @@ def test_a_version_that_only_rejected_a_row_holds_it_and_taught_it_to_no_model(b
     assert (traces.versions, traces.learned) == ([first.digest], [])
 
 
+@pytest.fixture
+def build_killed(build, monkeypatch):
+    """Build a version as if the process were killed when its rows are written: nothing is tidied."""
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    def run(*records, **settings):
+        with monkeypatch.context() as patched:
+            patched.setattr("tasks.data.build.DatasetFiles.write_contamination", kill)
+            patched.setattr("tasks.contracts.store.shutil.rmtree", lambda *_, **__: None)
+            with pytest.raises(KeyboardInterrupt):
+                build(*records, **settings)
+
+    return run
+
+
+def test_what_a_killed_build_left_holds_a_row_also_in_a_spelling_of_its_own(build, build_killed, place, forget):
+    build(RAW)
+    build_killed(RAW, cleaning=HTML)
+    [left] = place.store.unfinished()
+    assert "<i>Ada" not in "".join(path.read_text(errors="replace") for path in left.rglob("*") if path.is_file())
+    build_killed(name="others.jsonl")
+    assert forget("Lovelace").unfinished == [str(left)]
+
+
+def test_what_a_killed_build_left_holds_a_piece_and_is_removed_by_the_next(build, build_killed, place, forget):
+    bad = b'{"ask": "Ada Lovelace", "broken'
+    build(bad)
+    build_killed(bad, cleaning=HTML)
+    build_killed(name="others.jsonl")
+    [left] = [each for each in place.store.unfinished() if "Lovelace" in (each / "rejected.jsonl").read_text()]
+    assert forget("Lovelace").unfinished == [str(left)]
+    build(bad)
+    assert place.store.unfinished() == []
+
+
+def test_a_torn_line_of_a_piece_is_taken_for_the_piece(build, build_killed, place, forget):
+    bad = b'{"ask": "Ada Lovelace", "broken'
+    build(bad)
+    build_killed(name="others.jsonl")
+    [left] = place.store.unfinished()
+    (left / "rejected.jsonl").write_text('{"detail":"x","excerpt":"{\\"ask\\": \\"Ada Lovel')
+    assert forget("Lovelace").unfinished == [str(left)]
+
+
+def test_a_damaged_entry_that_was_set_aside_holds_a_row(build, place, forget):
+    _, first = build(RAW)
+    with (first.path / "rejected.jsonl").open("a") as file:
+        file.write("\n")
+    place.store.__init__(place.store.root)  # a new process: what was verified before is forgotten
+    build(RAW)
+    [aside] = place.store.set_aside()
+    assert forget("Lovelace").unfinished == [str(aside)]
+
+
 @pytest.mark.parametrize("bad", [b'{"ask": "Ada Lovelace", "broken', {"ask": "Ada Lovelace"}])
 def test_what_still_holds_a_piece_is_said(build, place, forget, bad):
     _, first = build(bad)
