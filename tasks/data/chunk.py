@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from tasks.contracts.cleaning_config import CleaningStep
 from tasks.contracts.twins import MESSAGE_START, fold_text, folded
 from tasks.data.cleaning.line import CONVERSATION, Line, build_line
+from tasks.data.cleaning.text import has_mark_flood
 from tasks.data.division.turns import TurnHashes
 from tasks.data.duplicates.signatures import U8, Sketch, sketch_conversations, write_signatures
 from tasks.data.lines import LineWriter, batches_of_lines
@@ -194,6 +195,10 @@ class _Chunk:
     def _drop(self, row: Row, reason: str, detail: str, step: str = CONVERSATION) -> None:
         if self._erased and self._is_erased(row):  # a step before the one that dropped it made it the erased record
             reason, detail = ERASED, row["id"]
+        elif self._erased and not self._can_fold(row):
+            detail = f"{detail}; its text is not kept: too many combining marks to compare it with erased records"
+            self._reject(line_without_text(row, reason, detail), reason)
+            return
         shown = None if reason in (ERASED, PERSONAL_DATA) else self._line.without_personal_data(row, step)
         if shown is None:
             self._reject(line_without_text(row, reason, detail), reason)
@@ -222,6 +227,9 @@ class _Chunk:
     def _is_erased(self, row: Row) -> bool:
         if row["id"] in self._erased:
             return True
-        # Folding a text of nothing but combining marks takes time with its square; what is too long goes anyway.
-        short = sum(len(message["content"]) for message in row["messages"]) <= self._job["max_row_chars"]
-        return short and not self._erased.isdisjoint(marks_of(row))
+        return self._can_fold(row) and not self._erased.isdisjoint(marks_of(row))
+
+    def _can_fold(self, row: Row) -> bool:
+        """Tell whether folding a row cannot take time with its square, as it does for a run of combining marks."""
+        contents = [message["content"] for message in row["messages"]]
+        return sum(map(len, contents)) <= self._job["max_row_chars"] or not any(map(has_mark_flood, contents))

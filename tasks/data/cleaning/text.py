@@ -142,6 +142,11 @@ def _parts(line: str) -> list[str]:
     return [line[start : start + _SEGMENT_CHARS] for start in range(0, len(line), _SEGMENT_CHARS)]
 
 
+def has_mark_flood(text: str) -> bool:
+    """Tell whether a text has more than `MAX_MARKS` combining marks in a row: composing it may take quadratic time."""
+    return not text.isascii() and _mark_flood().search(text) is not None
+
+
 @functools.cache
 def _mark_flood() -> Any:
     import regex

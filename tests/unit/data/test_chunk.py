@@ -1,6 +1,7 @@
 """One file of rows through the cleaning line, and the index that is made of it."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -199,3 +200,23 @@ def test_an_erased_row_is_recognised_before_it_gets_pseudonyms(clean):
     steps = [{"step": "unicode"}, BLOCKED, PERSONAL]
     result, _, _ = clean(row("cafÃ© spam for ada@example.org?", "yes"), erased=marks_of(secret), steps=steps)
     assert result["dropped"] == {"erased": 1}
+
+
+@pytest.mark.parametrize("steps", [[], [BLOCKED]])
+def test_an_erased_row_in_another_case_is_recognised_also_if_it_is_too_long(clean, steps):
+    secret = row("Who is it?", "Ada Lovelace of L\u00f6ndon, no spam" + " indeed" * 20)
+    shouted = row("WHO  IS IT?", answer_of(secret).upper())
+    result, _, [record] = clean(shouted, erased=marks_of(secret), max_row_chars=50, steps=steps)
+    assert (result["dropped"], record["row"]) == ({"erased": 1}, None)
+
+
+@pytest.mark.parametrize(("steps", "reason"), [([], "row too long"), ([BLOCKED], "blocked word")])
+def test_a_long_row_that_cannot_be_folded_in_time_is_kept_without_text_where_something_was_erased(clean, steps, reason):
+    flood = row("Who is it?", "spam e" + "\u0301\u0316" * 60_000)  # folding it takes half a minute
+    began = time.perf_counter()
+    result, _, [record] = clean(flood, erased=["00" * 32], steps=steps)
+    assert (result["dropped"], record["row"]) == ({reason: 1}, None)
+    assert "too many combining marks" in record["detail"]
+    result, _, [record] = clean(flood, steps=steps)
+    assert (result["dropped"], record["row"]) == ({reason: 1}, flood)
+    assert time.perf_counter() - began < 5
