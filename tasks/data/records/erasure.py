@@ -3,13 +3,14 @@
 The list holds digests alone, so it does not keep what it forbids.
 """
 
+import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tasks.contracts.errors import DataError
 from tasks.contracts.home import Home
-from tasks.contracts.jsonl import append_jsonl, digest_of, read_jsonl
+from tasks.contracts.jsonl import append_jsonl, digest_of
 from tasks.contracts.twins import folded
 from tasks.data.rows import Row
 
@@ -17,10 +18,41 @@ ERASED = "erased"
 
 
 def erased_marks(home: Home) -> frozenset[str]:
-    """Return the marks of all erased records: ids of rows and pieces, and digests of folded conversations."""
+    """Return the marks of all erased records: ids of rows and pieces, and digests of folded conversations.
+
+    Raises:
+        DataError: a line of the list is damaged.
+    """
+    return frozenset(mark for record in listed(home) for mark in record["marks"])
+
+
+def listed(home: Home) -> Iterator[dict[str, Any]]:
+    """Yield the records of the list: `marks`, `reason` and `time`.
+
+    Raises:
+        DataError: a line is no such record. It is never passed over: what it names would come back.
+    """
     if not home.erased.exists():
-        return frozenset()
-    return frozenset(mark for record in read_jsonl(home.erased) for mark in record["marks"])
+        return
+    with home.erased.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield _checked(json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise DataError(
+                    f"line {number} of {home.erased}, the list of erased records, is damaged ({error}); expected one "
+                    "JSON object with marks, reason and time. Restore it from a copy, or delete the line and erase "
+                    "again what it named: otherwise that would come back"
+                ) from error
+
+
+def _checked(record: Any) -> dict[str, Any]:
+    marks = record.get("marks") if isinstance(record, dict) else None
+    if not isinstance(marks, list) or not all(isinstance(mark, str) for mark in marks):
+        raise TypeError("it has no marks")
+    return {"reason": "", "time": "", **record}
 
 
 def marks_of(row: Row) -> list[str]:
@@ -37,7 +69,7 @@ def erase(home: Home, marks: Iterable[str], reason: str) -> dict[str, Any]:
         reason: why; stands on the list.
 
     Raises:
-        DataError: the record stands there already.
+        DataError: the record stands there already, or a line of the list is damaged.
     """
     marks = sorted(marks)
     if set(marks) <= erased_marks(home):

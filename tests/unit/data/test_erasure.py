@@ -143,6 +143,31 @@ def test_no_file_of_a_version_leads_from_a_pseudonym_to_the_value(build):
         assert nothing_says(version, seen.record_id)
 
 
+TORN = b'{"marks":["bb","c'
+
+
+@pytest.mark.parametrize(
+    ("lines", "number"),
+    [
+        ([b'{"marks":["aa"],"reason":"x","time":"t"}', b"", TORN], 3),
+        ([TORN, b'{"marks":["aa"],"reason":"x","time":"t"}'], 1),
+        ([b'{"marks":["aa"],"reason":"\xe5\xbc'], 1),
+        ([b'{"reason":"x"}'], 1),
+        ([b'{"marks":"aa"}'], 1),
+        ([b"[]"], 1),
+    ],
+)
+def test_a_damaged_list_of_erased_records_stops_a_build_in_one_sentence(build, place, lines, number):
+    """A line passed over in silence would let the record that it names come back."""
+    place.home.erased.parent.mkdir(parents=True, exist_ok=True)
+    place.home.erased.write_bytes(b"\n".join(lines))
+    with pytest.raises(DataError, match=rf"line {number} of .*erased.jsonl, the list of erased records, is damaged"):
+        build()
+    with pytest.raises(DataError, match="is damaged"):
+        erase(place.home, ["dd"], "asked")
+    assert place.home.erased.read_bytes() == b"\n".join(lines)
+
+
 def test_what_is_not_the_record_stays(build, forget):
     _, first = build(RAW, cleaning=HTML)
     before = {row["id"] for split in ("train", "eval") for row in rows_of(first, split)}
