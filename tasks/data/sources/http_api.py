@@ -90,7 +90,7 @@ class _Api:
             records = self._list_of(page(source.url, {**since, source.page_parameter: str(number)}))
             if not records:
                 return
-            digest = digest_of([spelled({"": record}).decode() for record in records])
+            digest = digest_of([spelled({"": record}, self._config_key).decode() for record in records])
             if digest == before:
                 self._fail(
                     source.url,

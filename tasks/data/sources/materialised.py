@@ -89,7 +89,7 @@ class MaterialisedSource:
         """
         # Written beside the last one: until the state names it, the old chunk is the content.
         number = int(self.state.chunks[-1]["name"][6:12]) + 1 if self.state.chunks else 1
-        chunk = self._write_chunk(number, (spelled(record) for record in records))
+        chunk = self._write_chunk(number, (spelled(record, self._config_key) for record in records))
         self._save(State([chunk] if chunk else [], input=input_digest))
 
     def shards(self, index: int, name: str) -> list[Shard]:
@@ -178,16 +178,29 @@ def open_materialised(cache: Path, settings: dict[str, Any], config_key: str) ->
         yield MaterialisedSource(folder, config_key)
 
 
-def spelled(record: dict[str, Any]) -> bytes:
+def spelled(record: dict[str, Any], config_key: str) -> bytes:
     """Spell a record as one line of JSON, the same for the same values on any machine.
 
     Dates are spelled as in ISO 8601, decimals and what else JSON does not know as text, bytes as UTF-8 or hex digits.
+
+    Args:
+        record: the record.
+        config_key: where its source stands in the configuration, for error messages.
+
+    Raises:
+        DataError: the record is nested too deeply.
     """
     try:
         return orjson.dumps(record, default=_plain, option=_OPTIONS)
-    except TypeError:  # half a surrogate, or a number of more than 64 bits: the reader judges them
+    except TypeError:  # half a surrogate, a number of more than 64 bits, or hundreds of levels: the reader judges them
+        pass
+    try:
         line = json.dumps(record, sort_keys=True, separators=(",", ":"), default=_plain)
-        return line.encode() + b"\n"
+    except RecursionError as error:
+        raise DataError(
+            f"{config_key} has a record that is nested too deeply to be written; expected fewer than 900 levels"
+        ) from error
+    return line.encode() + b"\n"
 
 
 def _plain(value: Any) -> Any:
@@ -214,7 +227,7 @@ class _Edge:
 
     def new(self, records: Iterable[tuple[dict[str, Any], Watermark | None]]) -> Iterator[bytes]:
         for record, mark in records:
-            line = spelled(record)
+            line = spelled(record, self._config_key)
             if mark is None or isinstance(mark, bool) or type(mark).__name__ not in _KINDS:
                 raise DataError(
                     f"{self._config_key} has a record whose watermark is {kind_of(mark)}; expected a number, a text "

@@ -58,6 +58,10 @@ def waits(monkeypatch):
     return slept
 
 
+DEEP = b'[{"b":1,"a":' + b"[" * 1_015 + b"]" * 1_015 + b"}]"
+"""Of nearly as many levels as the client parses."""
+
+
 def source(api, path="/rows", **settings):
     return HttpSource(url=api.url + path, **{"requests_per_second": 1_000, **settings})
 
@@ -165,6 +169,9 @@ def test_a_server_that_is_not_there_is_asked_again_and_then_named(api, read, wai
             "whose page 2 names a next page that came before",
         ),
         ([{"a": 1}], {}, "whose page 2 is the same as the one before"),
+        (DEEP, {}, r"^data\.sources has a record that is nested too deeply"),
+        (DEEP, {"page_parameter": ""}, "nested too deeply to be written; expected fewer than 900 levels"),
+        (DEEP, {"page_parameter": "", "watermark_field": "b", "watermark_parameter": "since"}, "nested too deeply"),
     ],
 )
 def test_a_page_of_another_shape_is_one_sentence(api, read, body, settings, reason):
