@@ -8,9 +8,9 @@ from typing import Any
 from tasks.contracts.errors import DataError
 from tasks.contracts.source_config import Source, SourceSection
 from tasks.data.rows import Row
+from tasks.data.shown import shown_name
 
 _SHOWN_NAMES = 12
-_SHOWN_CHARS = 60
 
 
 class PartColumns:
@@ -116,5 +116,5 @@ def _names_in(record: Row) -> list[str]:
         names += [f"{name}.{inner}" for inner in value] if isinstance(value, dict) and value else [str(name)]
         if len(names) > _SHOWN_NAMES:
             break
-    shown = [name.encode("utf-8", "replace").decode()[:_SHOWN_CHARS] for name in names[:_SHOWN_NAMES]]
+    shown = [shown_name(name) for name in names[:_SHOWN_NAMES]]  # without a header line they are somebody's data
     return [*shown, "…"] if len(names) > _SHOWN_NAMES else shown

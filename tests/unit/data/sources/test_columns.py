@@ -14,7 +14,7 @@ from tasks.data.sources.columns import PartColumns
 
 ROWS = [{"id": n, "title": f"T{n}", "ask": f"Q{n}?", "answer": {"text": f"A{n}."}} for n in range(120)]
 MAPPED = {"instruction": "title + ask", "output": "answer.text"}
-FOUND = "found id, title, ask, answer.text$"
+FOUND = "found 'id', 'title', 'ask', 'answer.text'$"
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_column_of_a_table_is_there_though_all_its_values_are_null(place, tmp_
         if kept:
             assert ingest(data, place, (source,)).rows_kept == kept
         else:
-            with pytest.raises(DataError, match=r"'nots' .*; found ask, answer, note$"):
+            with pytest.raises(DataError, match=r"'nots' .*; found 'ask', 'answer', 'note'$"):
                 ingest(data, place, (source,))
 
 
@@ -100,7 +100,7 @@ def test_a_query_that_brings_nothing_new_is_judged_by_what_earlier_runs_read(pla
     for _ in range(2):
         assert ingest(DataSection(sources=(source,)), place, (source,)).rows_kept == 1
     wrong = source.model_copy(update={"slice_column": "dept"})
-    with pytest.raises(DataError, match=r"'dept' .* in none of 1 record; found answer, ask, n, note$"):
+    with pytest.raises(DataError, match=r"'dept' .* in none of 1 record; found 'answer', 'ask', 'n', 'note'$"):
         ingest(DataSection(sources=(wrong,)), place, (wrong,))
 
 
