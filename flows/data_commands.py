@@ -10,7 +10,7 @@ import click
 from flows.command import config_options, json_option, terminal
 from tasks.contracts.config import RetrainConfig, load_config
 from tasks.contracts.home import Home
-from tasks.contracts.store import Entry, Store, entry_at
+from tasks.contracts.store import Entry, Store, entry_at, spelled_time
 
 if TYPE_CHECKING:
     from tasks.contracts.artifacts import DatasetRef
@@ -34,27 +34,32 @@ def build(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_
     """Read, clean and divide the rows, and account for each; nothing is trained."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
-        from flows.data_terminal import render_version
+        from flows.data_terminal import render_built, render_version
 
+        store = Store(home.store)
+        before = {entry.path: entry.made_at for entry in store.entries("dataset")}
         # Not by its digest: another build may have made the same files by other steps.
-        version = entry_at(_build(config, home, Store(home.store)).path)
+        version = entry_at(_build(config, home, store).path)
+        is_new = before.get(version.path) != version.made_at  # a damaged one is made again at its old place
         if as_json:
-            _say(_facts(version))
-        else:
-            render_version(console, version)
+            _say({**_facts(version), "made_anew": is_new, "made_at": spelled_time(version.made_at)})
+            return
+        render_version(console, version)
+        render_built(console, version, is_new)
 
 
 @data.command()
 @click.argument("version", default="")
 @_plot_option
-@click.option("--rows", default=3, show_default=True, help="Rows of each split to show.")
+@click.option("--rows", type=click.IntRange(min=0), default=3, show_default=True, help="Rows of each split to show.")
 @json_option
 def show(version: str, plot: Path | None, rows: int, as_json: bool) -> None:
-    """Show what VERSION (the beginning of a digest; the newest by default) holds, and which versions there are."""
+    """Show what VERSION (the beginning of a digest; by default the one made last) holds, and what others there are."""
     home = Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.data_terminal import render_profile, render_rows, render_version, render_versions
-        from tasks.data.versions import SPLITS, chosen_version, data_versions, profile, sample_rows, write_plot
+        from tasks.data.plot import write_plot
+        from tasks.data.versions import SPLITS, chosen_version, data_versions, profile, sample_rows
 
         store = Store(home.store)
         chosen = chosen_version(store, version)
@@ -77,11 +82,12 @@ def show(version: str, plot: Path | None, rows: int, as_json: bool) -> None:
 @_plot_option
 @json_option
 def diff(first: str, second: str, plot: Path | None, as_json: bool) -> None:
-    """Show how version FIRST and version SECOND (the newest by default) differ."""
+    """Show how version FIRST and version SECOND (by default the one made last) differ."""
     home = Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.data_terminal import render_difference
-        from tasks.data.versions import chosen_version, compare, write_plot
+        from tasks.data.plot import write_plot
+        from tasks.data.versions import chosen_version, compare
 
         store = Store(home.store)
         one, other = chosen_version(store, first), chosen_version(store, second)
@@ -104,17 +110,19 @@ def why(record: str, preset: str | None, file: Path | None, overrides: tuple[str
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.data_terminal import render_sightings
-        from tasks.data.records.sightings import find_record, with_lines
+        from tasks.data.records.as_read import find
+        from tasks.data.records.erasure import erased_before
+        from tasks.data.records.sightings import with_lines
         from tasks.data.versions import data_versions
 
         store = Store(home.store)
-        versions = data_versions(store)
-        sightings = with_lines(find_record(versions, record), versions, store)
+        sightings = with_lines(find(store, record), data_versions(store), store)
+        erased = erased_before(home, (seen.record_id for seen in sightings), record)
         models = _models_by_version(config, home)
         if as_json:
-            _say({"sightings": _with_models(sightings, models)})
+            _say({"sightings": _with_models(sightings, models), "erased": erased})
         else:
-            render_sightings(console, sightings, models)
+            render_sightings(console, sightings, models, erased)
 
 
 @data.command()
@@ -131,23 +139,34 @@ def erase(
     """
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
-        from flows.data_terminal import render_holders, render_sightings
+        from flows.data_terminal import render_erased_before, render_holders, render_sightings
+        from tasks.data.records.as_read import find_one
         from tasks.data.records.erasure import erase as put_on_the_list
-        from tasks.data.records.sightings import find_record, the_record
+        from tasks.data.records.erasure import erased_before
+        from tasks.data.records.sightings import NotOneRecord
         from tasks.data.records.traces import traces_of
-        from tasks.data.versions import data_versions
 
         store = Store(home.store)
-        sightings = find_record(data_versions(store), record)
-        traces = traces_of(the_record(sightings, record), home, store)
+        try:
+            found, sightings = find_one(store, record)
+        except NotOneRecord as error:
+            listed = erased_before(home, error.ids, record)
+            if not listed or not error.ids <= listed.keys():
+                raise
+            if as_json:
+                _say({"erased": {"before": True, "marks": sorted(listed), **next(iter(listed.values()))}})
+            else:
+                render_erased_before(console, record, listed)
+            return
+        traces = traces_of(found, home, store)
         erased = put_on_the_list(home, traces.marks, reason)
         models = _models_by_version(config, home)
         holders = _holders(traces, models)
         if as_json:
             _say({"erased": erased, "sightings": _with_models(sightings, models), "held_by": holders})
             return
-        render_sightings(console, sightings, models)
-        render_holders(console, sightings[0].record_id, holders)
+        render_sightings(console, sightings, models, {})
+        render_holders(console, sightings[0].record_id, erased, holders)
 
 
 def _build(config: RetrainConfig, home: Home, store: Store) -> "DatasetRef":
@@ -170,7 +189,8 @@ def _build(config: RetrainConfig, home: Home, store: Store) -> "DatasetRef":
 
 
 def _facts(version: Entry) -> dict[str, Any]:
-    return {"digest": version.digest, "path": str(version.path), **version.facts}
+    trained_on = version.facts["train_rows"] + version.facts.get("made_rows", 0)  # versions of before made none
+    return {"digest": version.digest, "path": str(version.path), "trained_on": trained_on, **version.facts}
 
 
 def _models_by_version(config: RetrainConfig, home: Home) -> dict[str, list[int]]:

@@ -8,23 +8,25 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.outcome import one_line
-from tasks.contracts.store import Entry
+from tasks.contracts.store import Entry, spelled_time
+from tasks.data.records.as_read import READ
 from tasks.data.records.sightings import Sighting
 from tasks.data.rows import Row, answer_of, prompt_of
-from tasks.data.versions import LENGTH_EDGES, Difference, Profile, slices_of
+from tasks.data.versions import KINDS, LENGTH_EDGES, Difference, Profile, slices_of
 
 _BAR_CHARS = 30
 _SHOWN = 10
+_KEPT = {"train": "kept, for training", "eval": "kept, for evaluation"}
 
 
 def render_versions(console: Console, versions: list[Entry], chosen: Entry) -> None:
     """Show the newest data versions; the chosen one is marked."""
     table = Table(title="Data versions", title_justify="left")
-    for column in ("version", "made", "read", "training", "evaluation", ""):
+    for column in ("version", "made at", "read", "training", "made", "evaluation", ""):
         table.add_column(column)
     for version in versions[-_SHOWN:]:
-        made = time.strftime("%Y-%m-%d %H:%M", time.localtime((version.path / "manifest.json").stat().st_mtime))
-        counts = (str(version.facts[key]) for key in ("rows_read", "train_rows", "eval_rows"))
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(version.made_at))
+        counts = (f"{version.facts.get(key, 0):,}" for key in ("rows_read", "train_rows", "made_rows", "eval_rows"))
         table.add_row(version.digest[:12], made, *counts, "shown below" if version.digest == chosen.digest else "")
     console.print(table)
 
@@ -42,6 +44,12 @@ def render_version(console: Console, version: Entry) -> None:
         cells = (f"{account['rejected'].get(reason, 0):,}" for account in facts["origins"].values())
         table.add_row(f"rejected: {escape(reason)}", *cells)
     console.print(table)
+    made = facts.get("made_rows", 0)
+    console.print(
+        f"Trained on in all: {facts['train_rows'] + made:,} rows, {facts['train_rows']:,} that were read and {made:,} "
+        "that were made of them.",
+        highlight=False,
+    )
     steps = Table(title="Cleaning steps", title_justify="left")
     for column in ("step", "changed", "dropped"):
         steps.add_column(column, justify="left" if column == "step" else "right")
@@ -54,21 +62,30 @@ def render_version(console: Console, version: Entry) -> None:
         changed = "".join(f"; {each['changed']:,} changed by {each['step']}" for each in steps if each["changed"])
         console.print(f"Rows made by {method}: {said}{changed}", highlight=False, markup=False)
     removed = facts["contamination"]
+    own = removed.get("own_records", 0)  # versions of before did not count them
     console.print(
         f"{facts['clusters']:,} clusters of prompts, the largest of {facts['largest_cluster']:,} rows; "
-        f"{removed['twins']:,} twins and {removed['near_twins']:,} near twins of evaluation rows are not trained on.",
+        f"{removed['twins']:,} twins and {removed['near_twins']:,} near twins of evaluation rows are not trained on"
+        + (f"; {own:,} of the twins are those rows' own records, read again." if own else "."),
         highlight=False,
     )
     console.print(f"Digest {version.digest}", highlight=False, soft_wrap=True)
     console.print(f"Files  {version.path}", highlight=False, soft_wrap=True, markup=False)
 
 
+def render_built(console: Console, version: Entry, is_new: bool) -> None:
+    """Say whether a build made its version or found it, and how to look into it."""
+    if not is_new:
+        made = spelled_time(version.made_at)
+        console.print(f"Found, made at {made} of the same rows and settings: nothing was made anew.", highlight=False)
+    console.print(f"Look into it: llm-retrain data show {version.digest[:12]}", highlight=False, soft_wrap=True)
+
+
 def render_profile(console: Console, names: list[str], profiles: list[Profile]) -> None:
     """Show how rows are distributed over slices and lengths, one or two versions side by side."""
     slices = slices_of(profiles)
-    shown = {escape(one_line(key, 40)): [each.slices.get(key, 0) for each in profiles] for key in slices[:_SHOWN]}
-    hidden = len(slices) - len(shown)
-    _distribution(console, "Slices" + (f" (the {_SHOWN} largest; {hidden} more)" if hidden > 0 else ""), names, shown)
+    hidden = len(slices) - _SHOWN
+    _slices(console, "Slices" + (f" (the {_SHOWN} largest; {hidden} more)" if hidden > 0 else ""), names, profiles)
     classes = [*(f"up to {edge:,}" for edge in LENGTH_EDGES), f"over {LENGTH_EDGES[-1]:,}"]
     for title, key in (("Prompts, characters", "prompt_chars"), ("Answers, characters", "answer_chars")):
         counts = zip(*(getattr(each, key) for each in profiles), strict=True)
@@ -96,7 +113,7 @@ def render_difference(console: Console, names: list[str], difference: Difference
         table.add_column(column, justify="right" if column == "count" else "left")
     changed = [f"{old[:12]} → {new[:12]}" for old, new in difference.changed]
     for title, rows in (
-        ("added", [row[:12] for row in difference.added]),
+        (f"added ({difference.added_made:,} of them made)", [row[:12] for row in difference.added]),
         ("removed", [row[:12] for row in difference.removed]),
         ("changed (same prompt, another answer)", changed),
         ("moved between training and evaluation", [row[:12] for row in difference.moved]),
@@ -107,10 +124,24 @@ def render_difference(console: Console, names: list[str], difference: Difference
     render_profile(console, names, list(difference.profiles))
 
 
-def render_sightings(console: Console, sightings: list[Sighting], models: dict[str, list[int]]) -> None:
-    """Show where each version has a record and why, and which registered versions were made with that data."""
+def render_sightings(
+    console: Console, sightings: list[Sighting], models: dict[str, list[int]], erased: dict[str, dict[str, str]]
+) -> None:
+    """Show where each version has a record and why, and which registered versions were made with that data.
+
+    Args:
+        console: where to.
+        sightings: of the record, or of several.
+        models: digest of a data version → registered versions that were made with it.
+        erased: mark → what the list of erased records says of it.
+    """
+    for said in sorted({_erased_on(each) for each in erased.values()}):
+        console.print(f"On the list of erased records: {said}", highlight=False, markup=False)
     if not sightings:
-        console.print("No data version has such a record.")
+        if erased:
+            console.print("No data version shows it, and what was read does not, either.")
+            return
+        console.print("No data version has such a record, and none was read.")
         return
     table = Table(title=f"{len(sightings)} sightings" if len(sightings) > 1 else "1 sighting", title_justify="left")
     for column in ("data version", "row", "where", "why", "models", "record"):
@@ -118,9 +149,12 @@ def render_sightings(console: Console, sightings: list[Sighting], models: dict[s
     for seen in sightings[: 5 * _SHOWN]:
         seen_by = ", ".join(map(str, models.get(seen.version, []))) or "–"
         where = f"{seen.where}, {seen.source} {_lines(seen.lines)}" if seen.lines else seen.where
-        why = f"{seen.reason}: {seen.detail}" if seen.reason else ""
+        why = f"{seen.reason}: {seen.detail}" if seen.reason else _KEPT.get(seen.where, "")
+        if seen.record_id in erased:
+            why = f"{_erased_on(erased[seen.record_id])}{'; here ' if why else ''}{why}"
+        version = f"rows {seen.version[:12]}" if seen.where == READ else seen.version[:12]
         table.add_row(
-            *(seen.version[:12], seen.record_id[:12] or "–", escape(where), escape(one_line(why, 120)), seen_by),
+            *(version, seen.record_id[:12] or "–", escape(where), escape(one_line(why, 120)), seen_by),
             escape(_shown_record(seen)),
         )
     console.print(table)
@@ -128,9 +162,29 @@ def render_sightings(console: Console, sightings: list[Sighting], models: dict[s
         console.print(f"… and {len(sightings) - 5 * _SHOWN} more (--json has all)")
 
 
-def render_holders(console: Console, record_id: str, holders: dict[str, list[Any]]) -> None:
-    """Say that a record is erased, and what still holds it: nothing that exists is changed."""
-    console.print(f"{record_id[:12]} is erased: no future version will have it.", highlight=False, markup=False)
+def render_erased_before(console: Console, record: str, listed: dict[str, dict[str, str]]) -> None:
+    """Say that all of what was asked for was erased before."""
+    said = " and ".join(sorted({_erased_on(each) for each in listed.values()}))
+    console.print(
+        f"{record} was erased before ({said}); nothing was changed. llm-retrain data why says where it still is.",
+        highlight=False,
+        markup=False,
+    )
+
+
+def render_holders(console: Console, record_id: str, erased: dict[str, Any], holders: dict[str, list[Any]]) -> None:
+    """Say that a record is erased, and what still holds it: nothing that exists is changed.
+
+    Args:
+        console: where to.
+        record_id: what it is called here.
+        erased: what the list says of it.
+        holders: kind → what holds it.
+    """
+    fate = "is erased: no future version will have it."
+    if erased["before"]:
+        fate = f"was erased before ({_erased_on(erased)}); nothing was changed."
+    console.print(f"{record_id[:12]} {fate}", highlight=False, markup=False)
     said = {
         "Data versions": [digest[:12] for digest in holders["versions"]],
         "Rows as they were read": [digest[:12] for digest in holders["row_sets"]],
@@ -154,14 +208,44 @@ def _lines(numbers: tuple[int, ...]) -> str:
     return f"line{'s' if numbers[1:] else ''} {shown}{', …' if numbers[_SHOWN:] else ''}"
 
 
+def _erased_on(listed: dict[str, str]) -> str:
+    return f"erased on {listed['time']}, reason: {listed['reason']}"
+
+
 def _shown_record(seen: Sighting) -> str:
     """Return the part of a record that says most: where the text was found, or the beginning."""
+    if seen.where == READ:
+        return "found as it was read; store/rows keeps it"
+    if seen.found_in == READ:
+        return f"found as it was read; here: {_beginning(seen, 100)}"
     if seen.found_in == "rejected" or seen.found_in.startswith("meta"):
         name = "answer not chosen" if seen.found_in == "rejected" else seen.found_in
         return one_line(f"{name}: {seen.passage}", 160)
-    if seen.row is None:
-        return one_line(seen.excerpt, 120)
-    return one_line(" ".join(message["content"] for message in seen.row["messages"]), 120)
+    if seen.found_in in ("messages", "excerpt"):
+        return one_line(seen.passage, 160)
+    return _beginning(seen, 120)
+
+
+def _beginning(seen: Sighting, chars: int) -> str:
+    text = " ".join(message["content"] for message in seen.row["messages"]) if seen.row else seen.excerpt
+    return one_line(text, chars)
+
+
+def _slices(console: Console, title: str, names: list[str], profiles: list[Profile]) -> None:
+    """Show the rows of each slice by what they are there for, and its share of those that are trained on."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in names:
+        for column in (*KINDS, "share of training"):
+            table.add_column(f"{name} {column}" if len(names) > 1 else column, justify="right")
+    for key in slices_of(profiles)[:_SHOWN]:
+        cells = []
+        for each in profiles:
+            counts = each.slices.get(key, dict.fromkeys(KINDS, 0))
+            trained, all_trained = (rows["training"] + rows["made"] for rows in (counts, each.rows))
+            cells += [*(f"{counts[kind]:,}" for kind in KINDS), f"{trained / max(1, all_trained):.1%}"]
+        table.add_row(escape(one_line(key, 40)), *cells)
+    console.print(table)
 
 
 def _distribution(console: Console, title: str, names: list[str], lines: dict[str, list[int]]) -> None:

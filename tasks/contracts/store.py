@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ class Entry:
     path: Path
     facts: dict[str, Any]
     inputs: dict[str, Any]
+
+    @property
+    def made_at(self) -> float:
+        """When it was finished, in seconds since 1970: its manifest is written last."""
+        return (self.path / MANIFEST).stat().st_mtime
 
 
 class NotInStore(LookupError):
@@ -214,6 +220,11 @@ class LookupOnlyStore(Store):
         if found is None:
             raise NotInStore(kind)
         return found
+
+
+def spelled_time(seconds: float) -> str:
+    """Spell a moment, in seconds since 1970, as the lists and reports do: 2026-01-31T08:00:00Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def write_manifest(directory: Path, content: dict[str, Any]) -> None:

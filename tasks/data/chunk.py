@@ -194,7 +194,7 @@ class _Chunk:
 
     def _drop(self, row: Row, reason: str, detail: str, step: str = CONVERSATION) -> None:
         if self._erased and self._is_erased(row):  # a step before the one that dropped it made it the erased record
-            reason, detail = ERASED, row["id"]
+            reason = detail = ERASED  # no id: it may be that of the text before it got pseudonyms
         elif self._erased and not self._can_fold(row):
             detail = f"{detail}; its text is not kept: too many combining marks to compare it with erased records"
             self._reject(line_without_text(row, reason, detail), reason)
@@ -219,7 +219,7 @@ class _Chunk:
         left = []
         for row in rows:
             if self._is_erased(row):
-                self._drop(row, ERASED, row["id"])
+                self._drop(row, ERASED, ERASED)
             else:
                 left.append(row)
         return left

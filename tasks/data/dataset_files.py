@@ -11,6 +11,7 @@ from tasks.contracts.config import DataSection
 from tasks.data.division import split
 from tasks.data.division.index import EVALUATION, Index, load_columns
 from tasks.data.division.split import REASONS, Division
+from tasks.data.division.turns import equal_groups
 from tasks.data.lines import LineReader, LineWriter
 from tasks.data.rows import rejected_line_of, row_line
 
@@ -86,9 +87,26 @@ class DatasetFiles:
             ]
             for name, rows in found.items()
         }
-        report = {"evaluation_rows": len(division.evaluation), "removed_from_training": counts, "examples": shown}
+        own = self._own_records(found["twins"])
+        report = {
+            "evaluation_rows": len(division.evaluation),
+            "removed_from_training": counts,
+            "own_records": own,
+            "examples": shown,
+        }
         (self._directory / "contamination.json").write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
-        return counts
+        return {**counts, "own_records": own}
+
+    def _own_records(self, twins: "NDArray[np.int64]") -> int:
+        """Count the twins that are an evaluation row themselves, as it stands or as today's line has it, read again."""
+        import numpy as np
+
+        index = self._index
+        evaluated = self._division.evaluation
+        if index.shadows is not None:
+            evaluated = np.concatenate([evaluated, index.shadows[:, 0]])
+        group = equal_groups(index.conversation[np.concatenate([twins, evaluated])])
+        return int(np.isin(group[: len(twins)], group[len(twins) :]).sum())
 
     def _places(self, rows: "NDArray[np.integer]") -> "tuple[NDArray[Any], NDArray[Any], NDArray[Any]]":
         index = self._index

@@ -21,7 +21,7 @@ SHORT_ANSWER = "answer too short"
 LONG_ROW = "row too long"
 PERSONAL_DATA = "personal data"
 
-_ID_CHARS = 64
+_ID_CHARS, _SHORTEST_BEGINNING = 64, 8
 _ROW_START = b'{"id":"'
 _REJECTED_ROW_START = b'"row":{"id":"'
 
@@ -91,6 +91,16 @@ def id_in_line(line: bytes) -> str:
             return ""
         start += len(_REJECTED_ROW_START)
     return line[start : start + _ID_CHARS].decode()
+
+
+def is_made(row: Row) -> bool:
+    """Say whether a training row was made of another one, which its meta then names."""
+    return "parent" in row["meta"] and "method" in row["meta"]
+
+
+def is_beginning_of_id(text: str) -> bool:
+    """Say whether a text may be the beginning of an id: at least 8 hex digits, and no more than it has."""
+    return _SHORTEST_BEGINNING <= len(text) <= _ID_CHARS and all(letter in "0123456789abcdef" for letter in text)
 
 
 def rejected_line(row: Row, reason: str, detail: str) -> bytes:

@@ -4,11 +4,9 @@ A data version is a finished data set in the store, named by its digest: the sam
 on any machine.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import orjson
 
@@ -16,12 +14,13 @@ from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import digest_of
 from tasks.contracts.store import Entry, Store, damage_of
 from tasks.contracts.twins import folded
-from tasks.data.rows import Row, answer_of, prompt_of
+from tasks.data.rows import Row, answer_of, is_made, prompt_of
 
 SPLITS = ("train", "eval")
+KINDS = ("training", "made", "evaluation")
+"""What a row is there for: trained on as it was read, made of such a row and trained on, or evaluated."""
 LENGTH_EDGES = (50, 100, 200, 400, 800, 1_600, 3_200, 6_400)
 """Upper ends of the length classes, in characters; the last class has no end."""
-_DRAWN_SLICES = 20
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class Profile:
     """How the rows of a version are distributed.
 
     Attributes:
-        rows: split → rows.
-        slices: slice → rows.
+        rows: kind of `KINDS` → rows.
+        slices: slice → kind → rows; the slice with most rows first.
         prompt_chars: rows in each length class of `LENGTH_EDGES`, by the characters of the prompt.
         answer_chars: the same of the answer.
         mean_prompt_chars: mean length of a prompt.
@@ -38,7 +37,7 @@ class Profile:
     """
 
     rows: dict[str, int]
-    slices: dict[str, int]
+    slices: dict[str, dict[str, int]]
     prompt_chars: list[int]
     answer_chars: list[int]
     mean_prompt_chars: float
@@ -51,6 +50,7 @@ class Difference:
 
     Attributes:
         added: ids of rows whose prompt only the second has.
+        added_made: how many of them were made of training rows.
         removed: ids of rows whose prompt only the first has.
         changed: ids (first, second) of rows with one prompt and another answer.
         moved: ids of rows that went from training to evaluation or back.
@@ -59,6 +59,7 @@ class Difference:
     """
 
     added: list[str]
+    added_made: int
     removed: list[str]
     changed: list[tuple[str, str]]
     moved: list[str]
@@ -67,13 +68,11 @@ class Difference:
 
 
 def data_versions(store: Store) -> list[Entry]:
-    """Return all data versions, the newest last.
+    """Return all data versions, the one made last at the end.
 
     Builds of other inputs may make the same files, which are one version; the newest of them speaks for it.
     """
-    builds = sorted(
-        store.entries("dataset"), key=lambda entry: ((entry.path / "manifest.json").stat().st_mtime, entry.key)
-    )
+    builds = sorted(store.entries("dataset"), key=lambda entry: (entry.made_at, entry.key))
     newest = {build.digest: build for build in builds}
     return [build for build in builds if newest[build.digest] is build]
 
@@ -140,29 +139,30 @@ def sample_rows(version: Entry, split: str, count: int) -> list[Row]:
 
 
 def profile(version: Entry) -> Profile:
-    """Count the rows of a version by split, slice and length."""
-    rows: dict[str, int] = {}
-    slices: Counter[str] = Counter()
+    """Count the rows of a version by kind, slice and length."""
+    rows = dict.fromkeys(KINDS, 0)
+    slices: dict[str, dict[str, int]] = {}
     prompts, answers = [0] * (len(LENGTH_EDGES) + 1), [0] * (len(LENGTH_EDGES) + 1)
     prompt_chars = answer_chars = 0
     for split in SPLITS:
-        rows[split] = 0
         for row in rows_of(version, split):
-            rows[split] += 1
-            slices[row["slice"]] += 1
+            kind = "evaluation" if split == "eval" else "made" if is_made(row) else "training"
+            rows[kind] += 1
+            slices.setdefault(row["slice"], dict.fromkeys(KINDS, 0))[kind] += 1
             prompt = sum(len(message["content"]) for message in prompt_of(row))
             answer = len(answer_of(row))
             prompt_chars, answer_chars = prompt_chars + prompt, answer_chars + answer
             prompts[_length_class(prompt)] += 1
             answers[_length_class(answer)] += 1
     total = max(1, sum(rows.values()))
-    return Profile(rows, dict(slices.most_common()), prompts, answers, prompt_chars / total, answer_chars / total)
+    largest_first = dict(sorted(slices.items(), key=lambda item: (-sum(item[1].values()), item[0])))
+    return Profile(rows, largest_first, prompts, answers, prompt_chars / total, answer_chars / total)
 
 
 def slices_of(profiles: Sequence[Profile]) -> list[str]:
     """Return the slices of some profiles, the largest of the last one first."""
     names = sorted({name for each in profiles for name in each.slices})
-    return sorted(names, key=lambda name: -profiles[-1].slices.get(name, 0))
+    return sorted(names, key=lambda name: -sum(profiles[-1].slices.get(name, {}).values()))
 
 
 def compare(first: Entry, second: Entry) -> Difference:
@@ -179,8 +179,10 @@ def compare(first: Entry, second: Entry) -> Difference:
             changed.append((row_id, waiting[prompt].pop(0)))
     answered_anew = {old for old, _ in changed}, {new for _, new in changed}
     moved = sorted(row_id for row_id, (split, _) in before.items() if row_id in after and after[row_id][0] != split)
+    added = set(come) - answered_anew[1]
     return Difference(
-        added=sorted(set(come) - answered_anew[1]),
+        added=sorted(added),
+        added_made=sum(row["id"] in added and is_made(row) for row in rows_of(second, "train")),
         removed=sorted(set(gone) - answered_anew[0]),
         changed=changed,
         moved=moved,
@@ -200,38 +202,3 @@ def _places(version: Entry) -> dict[str, tuple[str, str]]:
 
 def _length_class(chars: int) -> int:
     return next((number for number, edge in enumerate(LENGTH_EDGES) if chars <= edge), len(LENGTH_EDGES))
-
-
-def write_plot(path: Path, names: list[str], profiles: list[Profile]) -> None:
-    """Draw slices and lengths of one or two versions side by side, as PNG, SVG or PDF by the name of `path`.
-
-    Raises:
-        DataError: the file's name has no such ending, or it cannot be written.
-    """
-    from matplotlib.figure import Figure
-
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise DataError(f"--plot is {str(path)!r}; expected a file that ends in .png, .svg or .pdf")
-    figure = Figure(figsize=(10, 8), layout="constrained")
-    axes = figure.subplots(3, 1)
-    slices = slices_of(profiles)
-    shown = slices[:_DRAWN_SLICES]
-    labels = [*(f"≤{edge}" for edge in LENGTH_EDGES), f">{LENGTH_EDGES[-1]}"]
-    width = 0.8 / len(profiles)
-    for number, (name, each) in enumerate(zip(names, profiles, strict=True)):
-        series = ([each.slices.get(key, 0) for key in shown], each.prompt_chars, each.answer_chars)
-        for axis, values in zip(axes, series, strict=True):
-            axis.bar([place + number * width for place in range(len(values))], values, width, label=name)
-    titles = (
-        "rows by slice" + ("" if len(slices) <= 20 else " (the 20 largest)"),
-        "prompt, characters",
-        "answer, characters",
-    )
-    for axis, title, ticks in zip(axes, titles, (shown, labels, labels), strict=True):
-        axis.set_title(title)
-        axis.set_xticks([place + 0.4 - width / 2 for place in range(len(ticks))], ticks, rotation=30, ha="right")
-        axis.legend()
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise DataError(f"--plot is {str(path)!r}, which cannot be written ({error.strerror})") from error

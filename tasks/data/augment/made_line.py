@@ -64,7 +64,7 @@ class MadeLine:
 
     def _judged(self, result: Row | Dropped, made: Row, parent: Row) -> Row | Dropped:
         if self._erased and any(isinstance(row, dict) and self._is_erased(row) for row in (made, result)):
-            return Dropped(ERASED, made["id"])
+            return Dropped(ERASED, ERASED)
         if isinstance(result, Dropped):
             return result
         contents = _contents(result)

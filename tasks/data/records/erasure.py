@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tasks.contracts.errors import DataError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import append_jsonl, digest_of
+from tasks.contracts.store import spelled_time
 from tasks.contracts.twins import folded
-from tasks.data.rows import Row
+from tasks.data.rows import Row, is_beginning_of_id
 
 ERASED = "erased"
 
@@ -60,20 +60,43 @@ def marks_of(row: Row) -> list[str]:
     return [row["id"], digest_of(folded(row["messages"]))]
 
 
+def erased_before(home: Home, ids: Iterable[str], wanted: str = "") -> dict[str, dict[str, str]]:
+    """Return what the list says of records: mark → its `reason` and its `time`, the first time it was put there.
+
+    Args:
+        home: where the list is.
+        ids: of rows and pieces, in any spelling.
+        wanted: the beginning of an id or text, as a person asked for it; only an id is looked for.
+    """
+    if not home.erased.exists():
+        return {}
+    known, beginning = frozenset(ids), wanted if is_beginning_of_id(wanted) else None
+    found: dict[str, dict[str, str]] = {}
+    for record in listed(home):
+        for mark in record["marks"]:
+            if mark in known or (beginning and mark.startswith(beginning)):
+                found.setdefault(mark, {"reason": record["reason"], "time": record["time"]})
+    return found
+
+
 def erase(home: Home, marks: Iterable[str], reason: str) -> dict[str, Any]:
-    """Put the marks of a record on the list and return what stands there now; future versions leave it out.
+    """Put the marks of a record on the list; future versions leave it out.
 
     Args:
         home: where the list is.
         marks: ids and digests of folded conversations (`tasks.data.records.traces` finds all that a record has).
         reason: why; stands on the list.
 
+    Returns:
+        What the list now says (`marks`, `reason`, `time`), and whether it said so `before`: then nothing was changed.
+
     Raises:
-        DataError: the record stands there already, or a line of the list is damaged.
+        DataError: a line of the list is damaged.
     """
     marks = sorted(marks)
-    if set(marks) <= erased_marks(home):
-        raise DataError("the record was erased before; nothing was changed")
-    record = {"marks": marks, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    known = erased_before(home, marks)
+    if known and known.keys() >= set(marks):
+        return {"marks": marks, **next(iter(known.values())), "before": True}
+    record = {"marks": marks, "reason": reason, "time": spelled_time(time.time())}
     append_jsonl(home.erased, record)
-    return record
+    return {**record, "before": False}

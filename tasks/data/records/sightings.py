@@ -1,7 +1,9 @@
 """Where the data versions have a record, and why it is there: by the beginning of its id, or by text in it."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -10,13 +12,23 @@ from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import Entry, Store
 from tasks.data.records.pieces import piece_id
-from tasks.data.rows import Row
+from tasks.data.rows import Row, is_beginning_of_id
 from tasks.data.versions import SPLITS
 
-_SHORTEST_ID = 8
 _PARENT = "meta.parent"
-_PASSAGE_CHARS = 160
-_EXCERPT = b'"excerpt":"'
+_PASSAGE_CHARS = 120
+_NAMED = 5
+EXCERPT_START = b'"excerpt":"'
+"""What stands in the line of every piece that has an excerpt."""
+REJECTED = "rejected"
+
+
+class NotOneRecord(DataError):
+    """What was asked for is none of the records, or several; `ids` has theirs."""
+
+    def __init__(self, message: str, ids: Set[str]) -> None:
+        super().__init__(message)
+        self.ids = frozenset(ids)
 
 
 @dataclass(frozen=True)
@@ -24,16 +36,17 @@ class Sighting:
     """Where a version has a record.
 
     Attributes:
-        version: digest of the version.
-        where: train, eval or rejected.
+        version: digest of the version, or of the row set.
+        where: train, eval or rejected; read where `version` is that of a row set (`as_read`).
         reason: why it is rejected; empty if it is not.
         detail: the same, exactly.
         record_id: of the row; of a piece that never became a row, the digest of its excerpt.
         row: the row; None where its text is not kept, or it never became one.
         excerpt: of a piece that never became a row.
         source: where it came from.
-        found_in: what was matched: id, detail, excerpt, messages, rejected (the answer not chosen) or meta.NAME.
-        passage: what stands there around the text, unless it is an id or a message.
+        found_in: what was matched: id, detail, excerpt, messages, rejected (the answer not chosen) or meta.NAME; read
+            if only its spelling before the cleaning steps has the text.
+        passage: what stands there around the text, unless it is an id.
         lines: of a piece that never became a row, the lines of its source on which it stands.
     """
 
@@ -50,6 +63,34 @@ class Sighting:
     lines: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked for.
+
+    Attributes:
+        text: as it was asked for.
+        needle: how JSON spells it.
+        is_id: it may be the beginning of an id.
+    """
+
+    text: str
+    needle: bytes
+    is_id: bool
+
+    @classmethod
+    def of(cls, text: str) -> "Wanted":
+        """Return what a person means by a text.
+
+        Raises:
+            DataError: it is empty.
+        """
+        if not text.strip():
+            raise DataError(
+                "the record to look for is empty; expected the beginning of its id, or text that stands in it"
+            )
+        return cls(text, orjson.dumps(text)[1:-1], is_beginning_of_id(text))
+
+
 def find_record(versions: list[Entry], wanted: str) -> list[Sighting]:
     """Return where the versions have a record.
 
@@ -60,19 +101,23 @@ def find_record(versions: list[Entry], wanted: str) -> list[Sighting]:
     Raises:
         DataError: `wanted` is empty.
     """
-    if not wanted.strip():
-        raise DataError("the record to look for is empty; expected the beginning of its id, or text that stands in it")
-    needle = orjson.dumps(wanted)[1:-1]
-    is_id = len(wanted) >= _SHORTEST_ID and all(letter in "0123456789abcdef" for letter in wanted)
-    found = []
-    for version in versions:
-        for where in (*SPLITS, "rejected"):
-            with (version.path / f"{where}.jsonl").open("rb") as file:
-                for line in file:
-                    if needle in line or (is_id and _EXCERPT in line):
-                        sighting = _sighting(version.digest, where, orjson.loads(line), wanted, is_id)
-                        found += [sighting] if sighting else []
-    return found
+    sought = Wanted.of(wanted)
+    return [
+        seen
+        for version in versions
+        for where in (*SPLITS, REJECTED)
+        for seen in sightings_in(version.path / f"{where}.jsonl", version.digest, where, sought)
+    ]
+
+
+def sightings_in(path: Path, version: str, where: str, wanted: Wanted) -> Iterator[Sighting]:
+    """Yield the records of one file that are meant; `version` and `where` say what the file is."""
+    with path.open("rb") as file:
+        for line in file:
+            if wanted.needle in line or (wanted.is_id and EXCERPT_START in line):
+                sighting = _sighting(version, where, orjson.loads(line), wanted.text, wanted.is_id)
+                if sighting:
+                    yield sighting
 
 
 def with_lines(sightings: list[Sighting], versions: list[Entry], store: Store) -> list[Sighting]:
@@ -108,19 +153,37 @@ def the_record(sightings: list[Sighting], wanted: str) -> Row | str:
     """Return the one row that the sightings show, or the excerpt of the one piece that never became a row.
 
     Raises:
-        DataError: they show none, or several.
+        NotOneRecord: they show none, or several.
     """
     rows = {seen.row["id"]: seen.row for seen in sightings if seen.row}
-    excerpts = {seen.excerpt for seen in sightings if seen.excerpt}
-    if len(rows) + len(excerpts) == 1:
-        return next(iter(rows.values())) if rows else excerpts.pop()
+    excerpts = {piece_id(seen.excerpt): seen.excerpt for seen in sightings if seen.excerpt}
+    check_one(rows.keys(), excerpts.keys(), wanted)
+    return next(iter(rows.values())) if rows else excerpts.popitem()[1]
+
+
+def check_one(rows: Set[str], pieces: Set[str], wanted: str) -> None:
+    """Refuse anything but one record.
+
+    Args:
+        rows: ids of the rows that were found.
+        pieces: ids of the pieces that never became rows.
+        wanted: what was looked for.
+
+    Raises:
+        NotOneRecord: there is none, or there are several.
+    """
+    if len(rows) + len(pieces) == 1:
+        return
     found = " and ".join(
         f"{count} {kind}{'' if count == 1 else 's'}"
-        for count, kind in ((len(rows), "row"), (len(excerpts), "rejected piece"))
+        for count, kind in ((len(rows), "row"), (len(pieces), "rejected piece"))
         if count
     )
-    said = f"{found} match" if found else "no data version has such a row"
-    raise DataError(f"the record is {wanted!r}: {said}; expected the beginning of one row's id")
+    ids = sorted(rows) + sorted(pieces)
+    shown = ", ".join(each[:12] for each in ids[:_NAMED]) + (", …" if len(ids) > _NAMED else "")
+    said = f"{found} match ({shown})" if ids else "no data version has such a row, nor has one that was read"
+    hint = f"; llm-retrain data why {shlex.quote(wanted)} shows them" if ids else ""
+    raise NotOneRecord(f"the record is {wanted!r}: {said}; expected the beginning of one row's id{hint}", {*ids})
 
 
 def _sighting(version: str, where: str, record: dict[str, Any], wanted: str, is_id: bool) -> Sighting | None:
@@ -140,7 +203,7 @@ def _sighting(version: str, where: str, record: dict[str, Any], wanted: str, is_
         found_in, text = next(((name, text) for name, text in texts if wanted in text), ("", ""))
     if not found_in:
         return None
-    passage = "" if found_in == "messages" else _around(text, wanted)
+    passage = _around(text, wanted)
     return Sighting(version, where, reason, detail, record_id, row, excerpt, record["source"], found_in, passage)
 
 
@@ -157,9 +220,7 @@ def leaves_of(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _around(text: str, wanted: str) -> str:
-    start = (
-        max(0, text.find(wanted) - (_PASSAGE_CHARS - len(wanted)) // 2)
-        if len(wanted) < _PASSAGE_CHARS
-        else text.find(wanted)
-    )
-    return text[start : start + _PASSAGE_CHARS]
+    """Return what stands around a text, with dots where more of it is left out."""
+    start = max(0, text.find(wanted) - max(0, _PASSAGE_CHARS - len(wanted)) // 2)
+    end = start + _PASSAGE_CHARS
+    return f"{'…' if start else ''}{text[start:end]}{'…' if end < len(text) else ''}"

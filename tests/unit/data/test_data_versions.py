@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -11,11 +12,12 @@ from tasks.contracts.config import DataSection
 from tasks.contracts.errors import ConfigError, DataError
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import Store
-from tasks.data import ingest, lines, part
+from tasks.data import ingest, lines, part, plot
 from tasks.data.build import build_dataset
 from tasks.data.execution import executors
+from tasks.data.plot import fonts_for, write_plot
 from tasks.data.records.sightings import find_record
-from tasks.data.versions import chosen_version, compare, data_versions, profile, rows_of, write_plot
+from tasks.data.versions import LENGTH_EDGES, Profile, chosen_version, compare, data_versions, profile, rows_of
 
 WORDS = ("river", "stone", "window", "garden", "letter", "engine", "music", "forest", "winter", "paper", "silver")
 
@@ -104,8 +106,23 @@ def test_a_frozen_evaluation_set_keeps_its_rows_when_data_is_added(build):
     assert frozen.eval_digest == first.facts["eval_digest"]
     assert frozen.rejected == {"twin of an evaluation row": 10}
     assert second.facts["origins"]["data.frozen_evaluation"]["eval_rows"] == 10
+    assert second.facts["contamination"] == {"twins": 10, "near_twins": 0, "own_records": 10}
     fresh, _ = build(("a", more), eval_rows=10)
     assert fresh.eval_digest != frozen.eval_digest
+
+
+def test_of_the_twins_of_frozen_rows_their_own_records_are_counted_apart(build):
+    """Also where a step words them otherwise today; who asks the same and gets another answer is not the record."""
+    rows = questions(60)
+    _, first = build(("a", rows), eval_rows=10)
+    asked = {row["messages"][0]["content"] for row in rows_of(first, "eval")}
+    others = [{**row, "output": "quite another answer"} for row in rows if row["instruction"] in asked][:4]
+    lower = {"step": "replace", "name": "x", "pattern": "Summarise", "replacement": "Abridge"}
+    for steps in ((), (lower,)):
+        _, second = build(("a", [*rows, *others]), eval_rows=10, frozen_evaluation=first.digest, cleaning=steps)
+        assert second.facts["contamination"] == {"twins": 14, "near_twins": 0, "own_records": 10}
+        report = json.loads((second.path / "contamination.json").read_text())
+        assert report["own_records"] == 10
 
 
 def test_a_frozen_set_that_does_not_exist_is_one_sentence(build):
@@ -117,8 +134,22 @@ def test_a_frozen_set_that_does_not_exist_is_one_sentence(build):
 def test_a_profile_counts_every_row_once(build):
     _, version = build(("a", questions(50)), eval_rows=10)
     shape = profile(version)
-    assert shape.rows == {"train": 40, "eval": 10}
-    assert sum(shape.prompt_chars) == sum(shape.answer_chars) == sum(shape.slices.values()) == 50
+    assert shape.rows == {"training": 40, "made": 0, "evaluation": 10}
+    assert shape.slices == {"default": shape.rows}
+    assert sum(shape.prompt_chars) == sum(shape.answer_chars) == 50
+
+
+def test_made_rows_are_counted_beside_those_that_were_read(build, tmp_path):
+    (tmp_path / "words.tsv").write_text("Summarise\tAbridge\n")
+    method = {"method": "synonyms", "path": str(tmp_path / "words.tsv")}
+    _, plain = build(("a", questions(30)), eval_rows=5)
+    dataset, version = build(("a", questions(30)), eval_rows=5, augment={"methods": [method], "min_similarity": 0})
+    shape = profile(version)
+    assert 0 < dataset.made_rows == shape.rows["made"] == shape.slices["default"]["made"]
+    assert shape.rows["training"] == dataset.train_rows == 25
+    difference = compare(plain, version)
+    assert (len(difference.added), difference.added_made) == (dataset.made_rows, dataset.made_rows)
+    assert compare(version, plain).added_made == 0
 
 
 def test_versions_differ_in_rows_that_came_went_or_got_another_answer(build):
@@ -142,6 +173,40 @@ def test_two_versions_are_drawn_side_by_side(build, tmp_path, ending):
     assert (tmp_path / f"plot{ending}").stat().st_size > 5_000
     with pytest.raises(DataError, match=r"expected a file that ends in \.png, \.svg or \.pdf"):
         write_plot(tmp_path / "plot.txt", ["one"], [profile(version)])
+
+
+def shape_of(*slices):
+    counts = {"training": 3, "made": 1, "evaluation": 1}
+    lengths = [0] * (len(LENGTH_EDGES) + 1)
+    rows = {kind: number * len(slices) for kind, number in counts.items()}
+    return Profile(rows, dict.fromkeys(slices, counts), lengths, lengths, 0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [".png", ".svg", ".pdf"])
+def test_slice_names_in_any_letters_are_drawn_without_a_warning(tmp_path, ending, caplog):
+    """Chinese, a line feed, what looks like a formula, and more than there is room for."""
+    shape = shape_of("心血管" * 50, "back\tpain\n", "cost $a_{ $", "x" * 500)
+    caplog.set_level("INFO")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_plot(tmp_path / f"plot{ending}", ["one"], [shape])
+    assert (tmp_path / f"plot{ending}").stat().st_size > 1_000
+    assert [record.name for record in caplog.records] == ["llm_retrain.data"]
+
+
+def test_letters_that_no_font_has_are_told_and_those_that_one_has_are_not():
+    assert fonts_for("heart ≤ é") == (["DejaVu Sans"], frozenset())
+    families, missing = fonts_for("heart \ue0ff\n")
+    assert families[0] == "DejaVu Sans"
+    assert missing == {"\ue0ff", "\n"}
+
+
+def test_another_installed_font_draws_what_the_first_has_not(monkeypatch):
+    """No machine need have Chinese fonts: the first font of this test has next to nothing."""
+    monkeypatch.setattr(plot, "_FIRST", "cmex10")
+    families, missing = fonts_for("Я")
+    assert (families[0], len(families), missing) == ("cmex10", 2, frozenset())
 
 
 def test_no_version_at_all_says_how_to_make_one(place):

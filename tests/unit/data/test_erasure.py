@@ -6,7 +6,7 @@ from tasks.contracts.cleaning_config import DEFAULT_STEPS
 from tasks.contracts.errors import DataError
 from tasks.data.build import build_dataset
 from tasks.data.ingest import ingest
-from tasks.data.records.erasure import erase
+from tasks.data.records.erasure import erase, erased_before
 from tasks.data.records.sightings import find_record, the_record
 from tasks.data.records.traces import traces_of
 from tasks.data.sources.materialised import open_materialised
@@ -59,9 +59,15 @@ def test_an_erased_record_is_in_no_later_version_and_nothing_keeps_its_text(buil
     assert rejected == {"erased": 1}
     assert nothing_says(second, "Lovelace")
     assert "Lovelace" not in place.home.erased.read_text()
-    assert [each.where for each in find_record([first, second], seen.record_id)] == [seen.where, "rejected"]
-    with pytest.raises(DataError, match="the record was erased before"):
-        forget("Lovelace", first)
+    assert [each.where for each in find_record([first, second], seen.record_id)] == [seen.where]
+    listed = erased_before(place.home, [], seen.record_id[:12])
+    assert listed == erased_before(place.home, [seen.record_id])
+    assert [listed[seen.record_id]["reason"], *listed] == ["asked to be forgotten", seen.record_id]
+    assert erased_before(place.home, ["0" * 64], "Lovelace") == {}
+    kept = place.home.erased.read_text()
+    again = erase(place.home, forget("Lovelace", first).marks, "another reason")
+    assert (again["before"], again["reason"]) == (True, "asked to be forgotten")
+    assert place.home.erased.read_text() == kept
 
 
 def test_a_row_erased_as_one_line_spells_it_stays_out_under_another_line(build, forget):
@@ -166,6 +172,19 @@ def test_a_damaged_list_of_erased_records_stops_a_build_in_one_sentence(build, p
     with pytest.raises(DataError, match="is damaged"):
         erase(place.home, ["dd"], "asked")
     assert place.home.erased.read_bytes() == b"\n".join(lines)
+
+
+def test_no_version_has_the_id_of_the_text_that_was_erased(build, forget):
+    """An erased row is counted, and the id of what was read would let anybody try addresses until one fits."""
+    record = {"instruction": "Whom do I call?", "output": "Call 13800138000"}
+    _, raw = build(record)
+    [seen] = find_record([raw], "Whom do I call?")
+    forget(seen.record_id)
+    for cleaning in ((), ({"step": "personal"},), ({"step": "blocked", "words": ["Whom"]}, {"step": "personal"})):
+        rejected, version = build(record, cleaning=cleaning)
+        assert rejected == {"erased": 1}
+        assert nothing_says(version, seen.record_id)
+        assert '"detail":"erased"' in (version.path / "rejected.jsonl").read_text()
 
 
 def test_what_is_not_the_record_stays(build, forget):

@@ -66,6 +66,14 @@ def test_the_line_of_a_piece_with_pseudonyms_is_not_known(build, place):
     assert seen.lines == ()
 
 
+def test_the_passage_around_a_text_in_a_message_is_told(build):
+    version = build({"instruction": "a " * 200 + "Grace Hopper" + " z" * 200, "output": "yes"})
+    [seen] = find_record([version], "Grace Hopper")
+    assert (seen.found_in, len(seen.passage)) == ("messages", 122)
+    assert "a a Grace Hopper z z" in seen.passage
+    assert (seen.passage[0], seen.passage[-1]) == ("…", "…")
+
+
 @pytest.fixture
 def version_of(tmp_path):
     """Write a version that holds nothing but these training rows."""
@@ -116,5 +124,8 @@ def test_none_or_several_are_not_the_record(build):
     version = build({"bad": "Who is number 99?"})
     with pytest.raises(DataError, match="no data version has such a row"):
         the_record(find_record([version], "0123456789ab"), "0123456789ab")
-    with pytest.raises(DataError, match="12 rows and 1 rejected piece match; expected the beginning of one row's id"):
+    with pytest.raises(
+        DataError, match=r"12 rows and 1 rejected piece match \((\w{12}, ){5}…\); expected the .* id; ll"
+    ) as said:
         the_record(find_record([version], "Who is number"), "Who is number")
+    assert "llm-retrain data why 'Who is number' shows them" in str(said.value)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -53,6 +54,8 @@ def test_build_prints_the_digest_and_an_accounting_that_adds_up(call, config):
     assert list(facts["origins"]) == ["data.sources"]
     shown = call("build", "--config", config)
     assert facts["digest"] in shown
+    assert f"llm-retrain data show {facts['digest'][:12]}" in shown
+    assert f"Found, made at {facts['made_at']}" in shown
     assert "rejected: empty answer" in shown
 
 
@@ -63,6 +66,11 @@ def test_build_says_each_time_when_fewer_rows_are_evaluated_than_were_asked_for(
         assert [message.partition(":")[0] for message in caplog.messages if "eval_rows" in message] == [
             f"data.eval_rows is 32, but {facts['eval_rows']} rows are evaluated"
         ]
+
+
+def test_build_says_whether_it_made_the_version_or_found_it(call, config):
+    assert [call("build", "--config", config, "--json")["made_anew"] for _ in range(2)] == [True, False]
+    assert "Found" not in call("build", "--config", config, "--set", "data.eval_rows=31")
 
 
 def test_the_steps_stand_in_their_order(call, config):
@@ -89,6 +97,7 @@ def test_build_tells_by_method_what_was_made_and_what_cleaning_made_of_it(call, 
     settings = ("--set", augment, "--set", "data.cleaning=[{step: personal}]")
     shown = call("build", "--config", config, *settings)
     assert "Rows made by synonyms: 1 made, 56 nothing to change; 1 changed by personal" in shown
+    assert "Trained on in all: 58 rows, 57 that were read and 1 that were made of them." in shown
 
 
 def test_show_tells_versions_slices_lengths_and_rows(call, config, tmp_path):
@@ -98,7 +107,9 @@ def test_show_tells_versions_slices_lengths_and_rows(call, config, tmp_path):
     assert (tmp_path / "plot.svg").stat().st_size > 1_000
     facts = call("show", "--json")
     assert facts["digest"] == built["digest"]
-    assert facts["profile"]["rows"] == {"train": 57, "eval": 24}
+    assert facts["profile"]["rows"] == {"training": 57, "made": 0, "evaluation": 24}
+    assert facts["trained_on"] == 57
+    assert "100.0%" in shown
 
 
 def test_diff_counts_what_came_and_went(call, config):
@@ -113,12 +124,18 @@ def test_why_and_erase_follow_a_record_through_the_versions(call, config):
     call("build", "--config", config, "--json")
     [seen] = call("why", "Ada Lovelace", "--json")["sightings"]
     assert (seen["where"] in ("train", "eval"), seen["models"]) == (True, [])
+    assert f"kept, for {'training' if seen['where'] == 'train' else 'evaluation'}" in call("why", "Ada Lovelace")
     said = call("erase", seen["row"]["id"][:16], "--reason", "she asked")
     assert "no future version will have it" in said
     assert "What still holds it" in said
     again = call("build", "--config", config, "--json")
     assert again["rejected"] == {"empty answer": 1, "erased": 1}
-    assert {each["where"] for each in call("why", seen["row"]["id"], "--json")["sightings"]} >= {"rejected"}
+    facts = call("why", seen["row"]["id"], "--json")
+    assert facts["erased"][seen["row"]["id"]]["reason"] == "she asked"
+    assert {each["where"] for each in facts["sightings"]} == {seen["where"]}
+    said = call("why", seen["row"]["id"][:16])
+    assert "On the list of erased records: erased on 20" in said
+    assert "reason: she asked" in said
 
 
 def test_erase_names_versions_row_sets_and_models_that_still_hold_the_record(call, config, monkeypatch):
@@ -130,6 +147,26 @@ def test_erase_names_versions_row_sets_and_models_that_still_hold_the_record(cal
     assert len(held["row_sets"]) == 1
     assert (held["results"], held["sources"]) == ([], [])
     assert "Lovelace" not in json.dumps(said["erased"])
+
+
+def test_a_record_that_was_erased_before_is_said_and_nothing_is_changed(call, config, tmp_path):
+    """Also where several spellings of it are found, and where nothing has it any more."""
+    call("build", "--config", config)
+    [seen] = call("why", "Ada Lovelace", "--json")["sightings"]
+    call(
+        "build", "--config", config, "--set", "data.cleaning=[{step: replace, name: x, pattern: asks, replacement: a}]"
+    )
+    call("erase", seen["row"]["id"], "--reason", "she asked")
+    kept = (tmp_path / "home" / "erased.jsonl").read_text()
+    again = call("erase", seen["row"]["id"], "--reason", "again")
+    assert "was erased before (erased on 20" in again
+    assert "What still holds it" in again
+    assert "Ada Lovelace was erased before" in call("erase", "Ada Lovelace", "--reason", "again")
+    shutil.rmtree(tmp_path / "home" / "store")
+    assert "was erased before" in call("erase", seen["row"]["id"], "--reason", "again")
+    facts = call("erase", seen["row"]["id"], "--reason", "again", "--json")["erased"]
+    assert (facts["before"], facts["reason"]) == (True, "she asked")
+    assert (tmp_path / "home" / "erased.jsonl").read_text() == kept
 
 
 def test_a_piece_that_never_became_a_row_is_erased_by_its_text(call, config, tmp_path):
@@ -159,9 +196,15 @@ def test_a_source_that_cannot_be_read_is_said_before_a_base_model_is_prepared(tm
 
 def test_a_record_nobody_has_is_said(call, config):
     call("build", "--config", config, "--json")
-    assert "No data version has such a record." in call("why", "no such thing")
+    assert "No data version has such a record, and none was read." in call("why", "no such thing")
 
 
 def test_every_data_command_explains_itself():
     assert sorted(data.commands) == ["build", "diff", "erase", "show", "why"]
     assert all(command.help for command in data.commands.values())
+
+
+def test_fewer_than_no_rows_is_one_sentence():
+    done = CliRunner().invoke(cli, ["data", "show", "--rows", "-1"])
+    assert done.exit_code == 2
+    assert "-1 is not in the range x>=0" in done.output
