@@ -213,6 +213,7 @@ def _holders(traces: "Traces", models: dict[str, list[int]]) -> dict[str, list[A
         "versions": traces.versions,
         "row_sets": traces.row_sets,
         "results": traces.results,
+        "unfinished": traces.unfinished,
         "sources": traces.sources,
         "models": sorted({number for version in traces.learned for number in models.get(version, [])}),
     }

@@ -190,6 +190,7 @@ def render_holders(console: Console, record_id: str, erased: dict[str, Any], hol
         "Rows as they were read": [digest[:12] for digest in holders["row_sets"]],
         "Answers and reports": [digest[:12] for digest in holders["results"]],
         "Fetched sources": holders["sources"],
+        "Unfinished or damaged": holders["unfinished"],
         "Models that have seen it": [str(number) for number in holders["models"]],
     }
     table = Table(title="What still holds it", title_justify="left")

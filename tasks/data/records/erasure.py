@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from tasks.contracts.errors import DataError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import append_jsonl, digest_of
 from tasks.contracts.store import spelled_time

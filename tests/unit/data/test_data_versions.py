@@ -192,7 +192,9 @@ def test_slice_names_in_any_letters_are_drawn_without_a_warning(tmp_path, ending
         warnings.simplefilter("error")
         write_plot(tmp_path / f"plot{ending}", ["one"], [shape])
     assert (tmp_path / f"plot{ending}").stat().st_size > 1_000
-    assert [record.name for record in caplog.records] == ["llm_retrain.data"]
+    assert [record.name for record in caplog.records if not record.name.startswith("matplotlib")] == [
+        "llm_retrain.data"
+    ]
 
 
 def test_letters_that_no_font_has_are_told_and_those_that_one_has_are_not():

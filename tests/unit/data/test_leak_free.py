@@ -213,7 +213,11 @@ def test_a_row_dropped_as_a_near_duplicate_still_joins_who_asks_what_it_asked(bu
         long, other = text_of(draw, number % 2, 120), text_of(draw, number % 2, 30)
         groups.append([(first, long), (second, long), (second, other)])
     asked = {key(question): number for number, group in enumerate(groups) for question, _ in group}
-    records = [{"instruction": question, "output": answer} for group in groups for question, answer in group]
+    records = [
+        {"instruction": question, "output": answer, "department": "one"}
+        for group in groups
+        for question, answer in group
+    ]
     settings = {}
     if frozen:
         settings["frozen_evaluation"] = build(records[::3], eval_rows=12).digest
