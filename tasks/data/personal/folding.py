@@ -14,7 +14,7 @@ INVISIBLE = (
 )
 """Soft hyphen, zero-width characters and direction marks; contacts copied from a phone carry the latter."""
 
-_SPACES = "\u00a0\u2002\u2003\u2007\u2009\u200a\u202f\u3000"
+_SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _HYPHENS = "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
 
 
@@ -34,13 +34,14 @@ def _look_alikes() -> dict[int, str]:
 
 _LOOK_ALIKES = _look_alikes()
 _GONE = dict.fromkeys(map(ord, INVISIBLE))
+_SPACED = re.compile(f"[{_SPACES}]")
 
 
 def disguises() -> str:
     """Return an RE2 expression that matches where folding may uncover something, on the safe side.
 
     Full-width commas, colons and brackets are ordinary in Chinese text, so they do not count; nor do spaces and dashes
-    unless a digit stands before them.
+    unless they may stand inside a number. Signs of words know all spaces themselves: see `has_spaces`.
     """
     beside_digits = set(_SPACES + _HYPHENS)
     anywhere = {
@@ -48,7 +49,12 @@ def disguises() -> str:
         for code, plain in _LOOK_ALIKES.items()
         if plain.isalnum() or (plain in "@.+_" and code in _FULL_WIDTH)
     }
-    return f"[{ranges_of(anywhere | set(INVISIBLE))}]|[0-9][{ranges_of(beside_digits)}]"
+    return f"[{ranges_of(anywhere | set(INVISIBLE))}]|[0-9][ ().\\-/]{{0,3}}[{ranges_of(beside_digits)}]"
+
+
+def has_spaces(text: str) -> bool:
+    """Tell whether a text has spaces that folding turns into that of ASCII, which is the one that rules want."""
+    return not text.isascii() and _SPACED.search(text) is not None
 
 
 def folded(text: str) -> tuple[str, list[int] | None]:

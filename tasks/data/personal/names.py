@@ -65,15 +65,15 @@ _MIXED = rf"(?:O['’]|Mc|Mac|De|Di|La|Le|Van|D['’])?{_WORD}"
 _PERSON = rf"{_MIXED}(?: (?:[A-Z]\.|[A-ZÓ]|{_MIXED}|van|von|de|der|den|la|bin|al|da|del)){{0,3}} {_MIXED}"
 _TITLE = r"(?:Mr|Mrs|Ms|Miss|Dr|Prof|Sr|Sra|Mister|Patient|patient|Pt|pt)\.? ?:?\s?"
 _OLD = (
-    r"(?:[0-9]{1,3}|[a-z]{3,9}(?:[ \-][a-z]{3,5})?)(?:[ \-]years?[ \-]olds?|[ \-]yrs?[ \-]old|[ \-]?y\.?/?o\b|"
-    r"[ \-]months?[ \-]old| (?:year|yr)s? of age)"
+    r"(?:(?:[0-9]{1,3}|[a-z]{3,9}(?:[ \-][a-z]{3,5})?)(?:[ \-]years?[ \-]olds?|[ \-]yrs?[ \-]old|[ \-]y\.?/?o\b|"
+    r"[ \-]months?[ \-]old| (?:year|yr)s? of age)|[0-9]{1,3}y\.?/?o\b)"
 )
 _SEX_EN = r"(?:male|female|man|woman|boy|girl|gentleman|lady|M|F)\b"
 _ENGLISH = re.compile(
     rf"(?<![A-Za-z])(?:(?P<title>{_TITLE})(?P<titled>{_PERSON}|{_MIXED})|(?P<bare>{_PERSON}))"
     rf"(?:['’]s)?(?:,? (?:who )?(?:is|was)(?: now)?|,| ?[(\[]| [\-–—])? ?(?:an? |the |now )?"
-    rf"(?:{_OLD}|(?:aged?|age:|Age:|Age) ?:?[0-9]{{1,3}}\b|[0-9]{{1,3}}[,/]? ?{_SEX_EN}"
-    rf"|{_SEX_EN}[,/]? ?(?:aged? )?[0-9]{{1,3}}\b(?![:.]))"
+    rf"(?:{_OLD}|\b(?:aged?|age:|Age:|Age) ?:?[0-9]{{1,3}}\b|[0-9]{{1,3}}[,/]? ?{_SEX_EN}"
+    rf"|\b{_SEX_EN}[,/]? ?(?:aged? )?[0-9]{{1,3}}\b(?![:.]))"
 )
 _AGE_FIRST = re.compile(
     rf"\b[0-9]{{1,3}}(?:[ \-]years?[ \-]old|[ \-]?y/?o)(?: [a-z]{{3,12}}){{0,3}},?"

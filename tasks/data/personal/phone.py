@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from tasks.data.personal.numbers import ENDS_ALONE, STANDS_ALONE, numbers_a_thing, text_before, with_edges
-from tasks.data.personal.signs import Hint
+from tasks.data.personal.signs import ANNOUNCER, Hint
 from tasks.data.personal.spans import Offsets, without_overlaps
 
 _LABEL_OR_NOTHING = (
@@ -44,14 +44,7 @@ _TRUNK = re.compile(
     rf"|{STANDS_ALONE}0[1-9]([ .\-])[0-9]{{2}}(?:\1[0-9]{{2}}){{3}}(?!\1[0-9]))" + ENDS_ALONE
 )
 _HOTLINE = re.compile(STANDS_ALONE + r"[48]00([ \-])[0-9]{3,4}\1[0-9]{3,4}" + ENDS_ALONE)
-_ANNOUNCER = Hint(
-    r"(?i)(?:\b(?:tele)?phone|\bmobile|\bcell(?: ?phone)?[ :]|\btel|\bfax|\bwhatsapp|\bhandy|\btelefon|"
-    r"\bt[ée]l[ée]phone|\bt[ée]l|"
-    r"\btel[ée]fono|\bm[óo]vil|\b(?:reach|contact)(?: me| us| him| her| them) (?:at|on)|"
-    r"\b(?:call|ring|dial|text)(?: me| us| him| her| them)?(?: at| on)?|"
-    r"电话|手机|座机|传真|热线|手机号|联系方式|致电|拨打)"
-    r"(?: ?(?:number|nummer|no|nr|is|was|号码|号|是|为|:|：|=|\.|\"|'|#|at|on|/|,|-)){0,4} ?[(\[]?$"
-)
+_ANNOUNCER = Hint(f"{ANNOUNCER}$")
 _ANNOUNCED_NUMBER = re.compile(r"[0-9](?:[ ().\-/]{0,2}[0-9]){6,11}" + ENDS_ALONE + _QUANTITY)
 _DATE = re.compile(
     r"(?:19|20)[0-9]{2}[ .\-/]?(?:0[1-9]|1[0-2])[ .\-/]?(?:0[1-9]|[12][0-9]|3[01])(?![0-9])"

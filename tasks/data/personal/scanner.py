@@ -8,7 +8,7 @@ import re2
 from tasks.contracts.errors import DataError
 from tasks.data.personal import signs
 from tasks.data.personal.entities import EntityFinder
-from tasks.data.personal.folding import disguises, folded
+from tasks.data.personal.folding import disguises, folded, has_spaces
 from tasks.data.personal.gate import DISGUISED, Gate
 from tasks.data.personal.names import find_chinese_names, find_english_names
 from tasks.data.personal.network import find_emails, find_ipv4_addresses, find_ipv6_addresses, find_mac_addresses
@@ -38,7 +38,7 @@ _RULES = (
     _Rule("ip_address", signs.V6, find_ipv6_addresses),
     _Rule("ip_address", signs.V4, find_ipv4_addresses),
     _Rule("mac_address", f"{signs.MAC}|{signs.CISCO_MAC}", find_mac_addresses),
-    _Rule("phone", signs.DIGITS, find_in_runs=find_phones),
+    _Rule("phone", signs.PHONE, find_in_runs=find_phones),
     _Rule("name_with_age", signs.HAN_AGE, find_chinese_names),
     _Rule("name_with_age", signs.ENGLISH_AGE, find_english_names),
 )
@@ -103,7 +103,7 @@ class PersonalScanner:
         shown = self._gate.signs_in(text)
         if not shown and not self._always:
             return ()
-        if DISGUISED not in shown:
+        if DISGUISED not in shown and not has_spaces(text):
             return self._exact(text, shown)
         plain, offsets = folded(text)
         spans = self._exact(plain, self._gate.signs_in(plain))
