@@ -74,13 +74,14 @@ def with_edges(run: Offsets) -> Offsets:
 def find_china_ids(text: str, runs: list[Offsets]) -> list[Offsets]:
     """Find identity numbers of 18 characters whose region, date of birth and check digit are right.
 
-    The form of 15 digits, given out until 1999, has no check digit: it counts only where the text before it says that
-    it is one.
+    Where the text before it says that it is one, the check digit may be wrong: it was mistyped, or somebody changed it
+    a little. The form of 15 digits, given out until 1999, has no check digit: it counts only there.
     """
     found: list[Offsets] = []
     for begin, stop in map(with_edges, runs):
         for match in _ID.finditer(text, begin, stop):
-            if _is_china_id(re.sub("[ -]", "", match[0])):
+            number = re.sub("[ -]", "", match[0])
+            if _has_region_and_date(number) and (_has_right_check(number) or _is_announced(text, match.start())):
                 found.append(match.span())
         found += _old_china_ids(text, begin, stop)
     return without_overlaps(found)
@@ -123,17 +124,19 @@ def _may_be_a_card(before: str, digits: str) -> bool:
 def _old_china_ids(text: str, begin: int, stop: int) -> Iterator[Offsets]:
     for match in _OLD_ID.finditer(text, begin, stop):
         number = match[0]
-        if (
-            number[:2] in _PROVINCES
-            and _is_date("19" + number[6:12])
-            and _ID_CONTEXT.search(text_before(text, match.start()))
-        ):
+        if number[:2] in _PROVINCES and _is_date("19" + number[6:12]) and _is_announced(text, match.start()):
             yield match.span()
 
 
-def _is_china_id(number: str) -> bool:
-    if number[:2] not in _PROVINCES or not _is_date(number[6:14]):
-        return False
+def _is_announced(text: str, start: int) -> bool:
+    return _ID_CONTEXT.search(text_before(text, start)) is not None
+
+
+def _has_region_and_date(number: str) -> bool:
+    return number[:2] in _PROVINCES and _is_date(number[6:14])
+
+
+def _has_right_check(number: str) -> bool:
     total = sum(int(digit) * weight for digit, weight in zip(number, _ID_WEIGHTS, strict=False))
     return _ID_CHECKS[total % 11] == number[17].upper()
 

@@ -103,7 +103,7 @@ class PersonalScanner:
         shown = self._gate.signs_in(text)
         if not shown and not self._always:
             return ()
-        if DISGUISED not in shown and not has_spaces(text):
+        if DISGUISED not in shown and not (shown and has_spaces(text)):
             return self._exact(text, shown)
         plain, offsets = folded(text)
         spans = self._exact(plain, self._gate.signs_in(plain))
