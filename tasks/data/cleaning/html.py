@@ -14,6 +14,7 @@ HTML source that stands unfenced in prose cannot be told from markup and loses i
 
 import html
 import re
+from collections.abc import Iterator
 from html.entities import html5
 from itertools import pairwise
 
@@ -40,13 +41,14 @@ _INLINE = (
 )
 _ELEMENTS = _ALONE | _END_OPTIONAL | _BLOCKS | _HIDDEN | set(_INLINE.split())
 
-# Every piece of the expression stops at the next "<", so an unclosed tag or quote costs no second look.
+# Every piece of the expression stops at the next "<", so an unclosed tag or quote costs no second look. No possessive
+# groups: until Python 3.11.5 `re` matches them wrong (cpython#106052); `re` remembers each turn of
+# a group that is none, so a tag has at most 500 quoted values. ASCII: else "<\u017fpan>" is a tag, too.
 _TOKEN = re.compile(
-    r"<(?P<close>/?)(?P<name>"
-    + "|".join(sorted(_ELEMENTS, key=len, reverse=True))
-    + r""")(?P<attributes>(?:[\s/](?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+)?)>"""
+    r"<(?P<close>/?)(?P<name>[a-z][a-z0-9]{0,9}+)"
+    r"""(?P<attributes>(?:[\s/][^<>"']*+(?:(?:"[^"<]*+"|'[^'<]*+')[^<>"']*+){0,500})?)>"""
     r"|(?P<comment><!--)|(?P<doctype><!doctype\s[^<>]*+>)",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _SOURCE_CODE = re.compile(r"\bclassName=|=\{")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
@@ -83,6 +85,14 @@ def _without_markup(text: str) -> str:
     return pieces.text()
 
 
+def _tokens(text: str, start: int, end: int) -> Iterator[tuple[re.Match[str], str]]:
+    """Yield the tags of HTML's elements, each with its name, and what opens a comment or names the document type."""
+    for token in _TOKEN.finditer(text, start, end):
+        name = (token["name"] or _COMMENT).lower()
+        if name == _COMMENT or name in _ELEMENTS:
+            yield token, name
+
+
 def _markup_names(text: str, prose: list[tuple[int, int]]) -> set[str]:
     """Return the elements that the text uses as markup; _COMMENT stands for comments and the document type."""
     opened: set[str] = set()
@@ -90,33 +100,38 @@ def _markup_names(text: str, prose: list[tuple[int, int]]) -> set[str]:
     names: set[str] = set()
     last_comment_end = text.rfind("-->")
     for start, end in prose:
-        for token in _TOKEN.finditer(text, start, end):
-            name = (token["name"] or _COMMENT).lower()
-            if _SOURCE_CODE.search(token["attributes"] or ""):
+        for token, name in _tokens(text, start, end):
+            if token["attributes"] and _SOURCE_CODE.search(token["attributes"]):
                 return set()
-            before = text[token.start() - 1 : token.start()]
+            if name in names:
+                continue
             if token["close"]:
                 closed.add(name)
             elif name == _COMMENT:
                 if token["doctype"] or last_comment_end > token.start():
                     names.add(name)
-            elif name in _ALONE or (name in _END_OPTIONAL and not (before.isalnum() or before == "_")):
+            elif name in _ALONE or (name in _END_OPTIONAL and not _is_word_before(text, token.start())):
                 names.add(name)
             else:
                 opened.add(name)
     return names | (opened & closed)
 
 
+def _is_word_before(text: str, start: int) -> bool:
+    before = text[start - 1 : start]
+    return before.isalnum() or before == "_"
+
+
 def _add_without_tags(pieces: "_Pieces", text: str, names: set[str]) -> None:
-    tokens = [token for token in _TOKEN.finditer(text) if (token["name"] or _COMMENT).lower() in names]
-    hidden_ends = _hidden_ends(text, tokens)
+    hidden_ends = {} if names.isdisjoint({*_HIDDEN, _COMMENT}) else _hidden_ends(text, names)
     end = 0
-    for number, token in enumerate(tokens):
-        if token.start() < end:  # inside a script, style or comment
+    for token, name in _tokens(text, 0, len(text)):
+        start = token.start()
+        if start < end or name not in names:  # inside a script, style or comment; or no markup
             continue
-        pieces.add(_decoded(text[end : token.start()]))
-        end = hidden_ends.get(number, token.end())
-        name = (token["name"] or _COMMENT).lower()
+        if end < start:
+            pieces.add(_decoded(text[end:start]))
+        end = hidden_ends.get(start, token.end())
         if name == "br":
             pieces.break_line()
         elif name == "li" and not token["close"]:
@@ -129,27 +144,25 @@ def _add_without_tags(pieces: "_Pieces", text: str, names: set[str]) -> None:
     pieces.add(_decoded(text[end:]))
 
 
-def _hidden_ends(text: str, tokens: list[re.Match[str]]) -> dict[int, int]:
-    """Return where scripts, styles and comments end, by the number of the token that opens each."""
+def _hidden_ends(text: str, names: set[str]) -> dict[int, int]:
+    """Return where scripts, styles and comments end, by where each begins; what nothing closes is left out."""
     ends: dict[int, int] = {}
-    closing: dict[str, int] = {}
-    comment_end = -1
-    for number in range(len(tokens) - 1, -1, -1):
-        token = tokens[number]
-        name = (token["name"] or "").lower()
-        if name in _HIDDEN:
-            if token["close"]:
-                closing[name] = token.end()
-            elif name in closing:
-                ends[number] = closing[name]
-    for number, token in enumerate(tokens):
-        if token["comment"]:
+    unclosed: dict[str, list[int]] = {name: [] for name in _HIDDEN}
+    comment_end: int | None = 0
+    for token, name in _tokens(text, 0, len(text)):
+        if name not in names:
+            continue
+        if name in _HIDDEN and token["close"]:
+            ends.update(dict.fromkeys(unclosed[name], token.end()))
+            unclosed[name] = []
+        elif name in _HIDDEN:
+            unclosed[name].append(token.start())
+        elif token["comment"] and comment_end is not None:
             if comment_end < token.end():
                 found = text.find("-->", token.end())
-                if found < 0:
-                    break  # nothing closes this one or a later one: they are left out, but not what follows
-                comment_end = found + 3
-            ends[number] = comment_end
+                comment_end = None if found < 0 else found + 3  # nothing closes this one or a later one
+            if comment_end is not None:
+                ends[token.start()] = comment_end
     return ends
 
 

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from tasks.contracts.cleaning_config import HtmlStep
@@ -19,6 +21,8 @@ NO_MARKUP = [
     "x <- 5; y <!-- arrow",
     "1 << 2 <= 3 <> 4 </ >",
     "template<class a, class b> struct pair;",
+    "<\u017fpan>x</\u017fpan> <\u212abd>y</\u212abd> <l\u0130nk> <l\u0131>",
+    "<p\u00a0class=x>",
 ]
 
 
@@ -57,11 +61,25 @@ def test_markup_becomes_text(text, expected, cleaned_text):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("piece", ["<p>", "<td>x"])
+def test_memory_grows_by_no_more_than_some_copies_of_the_text(piece, cleaned_text):
+    text = "<br>" + piece * (60_000 // len(piece))
+    tracemalloc.start()
+    try:
+        cleaned_text(text, HTML)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 * len(text)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [
         "<p ", '<a "', "<a '", "<br>", "<p>", "</b>", "<b>x</b>", "<!--", "<script>", "<style><script>", "</script>",
         "&", "&amp;", "&#", "&aaaaaaaa", "`", "``x", "\n```", "\n~~~~", "<a x='\">", "<td>", "<!doctype ", "< ", "-->",
+        "<a ''",
     ],
 )  # fmt: skip
 def test_hostile_markup_takes_linear_time(piece, cleaned_text, assert_linear):
