@@ -39,6 +39,7 @@ _KEY_BEGIN = regex.compile(
 )
 _KEY_END = re.compile(r"-----END [A-Z0-9 ]{1,50}-----")
 _LONGEST_KEY_CHARS = 16_384
+_LONGEST_END_CHARS = 64
 
 _IS_PASSWORD = re.compile(WORD_FOR_PASSWORD, re.IGNORECASE)
 _IS_KEY_ONLY = re.compile(r"key(?![A-Za-z]|[ _\-](?:id|key))", re.IGNORECASE)
@@ -102,9 +103,15 @@ def find_assigned(text: str) -> list[Offsets]:
 
 def _private_keys(text: str) -> Iterator[Offsets]:
     """Yield blocks of private keys; one that was cut off ends with its last line."""
+    end: re.Match[str] | None = None
+    searched = 0
     for match in _KEY_BEGIN.finditer(text):
-        end = _KEY_END.search(text, match.start(), match.start() + _LONGEST_KEY_CHARS)
-        yield match.start(), end.end() if end else match.end()
+        start, limit = match.start(), match.start() + _LONGEST_KEY_CHARS
+        # What the search for an earlier block passed over, this one need not: many begins may stand before one end.
+        if end is None or end.start() < start:
+            end = _KEY_END.search(text, max(start, searched), limit)
+            searched = end.start() if end else limit - _LONGEST_END_CHARS
+        yield start, end.end() if end else match.end()
 
 
 def _is_secret(key: str, value: str) -> bool:

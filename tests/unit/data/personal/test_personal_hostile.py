@@ -42,6 +42,13 @@ def test_time_grows_as_the_text_does(unit):
     assert large < LARGE / CHARS_PER_SECOND
 
 
+def test_many_private_keys_that_begin_and_end_nowhere_take_under_two_seconds_a_megabyte():
+    """Each of them looked through 16,384 characters for its end: linear, but 2.3 s for a megabyte."""
+    begin, end = "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"
+    for text in (begin * 10_000, (begin * 500 + "!" + end) * 20):
+        assert seconds(text) < len(text) / 600_000
+
+
 def test_many_different_values_in_one_conversation_are_replaced_in_linear_time():
     def conversation(count):
         return " ".join(f"user{number}@example.com" for number in range(count))

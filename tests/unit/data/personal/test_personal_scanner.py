@@ -1,8 +1,11 @@
 """What is found and what is left alone; the wider measure is the labelled file."""
 
+import random
+
 import pytest
 
 from tasks.contracts.errors import DataError
+from tasks.data.personal import secret
 from tasks.data.personal.scanner import PersonalScanner
 from tasks.data.personal.spans import Span, merged
 
@@ -103,6 +106,20 @@ def test_a_private_key_is_found_whole_and_one_that_was_cut_off_to_its_last_line(
     whole = key + "-----END RSA PRIVATE KEY-----"
     assert found(f"see {whole} end") == [("secret", whole)]
     assert found(f"see {key}") == [("secret", key)]
+
+
+def test_private_keys_end_where_a_search_for_each_alone_would_end_them():
+    choose = random.Random(4)
+    begin, end = "-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----"
+    limit = secret._LONGEST_KEY_CHARS
+    for _ in range(300):
+        fillers = (begin, begin, end, "!", "Ab1\n", "!" * choose.choice((limit // 2, limit - 64, limit - 60, limit)))
+        text = begin + "".join(choose.choices(fillers, k=8))
+        alone = []
+        for match in secret._KEY_BEGIN.finditer(text):
+            close = secret._KEY_END.search(text, match.start(), match.start() + limit)
+            alone.append((match.start(), close.end() if close else match.end()))
+        assert list(secret._private_keys(text)) == alone
 
 
 def test_user_patterns_come_first_and_are_linear_time_expressions():
