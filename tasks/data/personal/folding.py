@@ -41,7 +41,7 @@ def disguises() -> str:
     """Return an RE2 expression that matches where folding may uncover something, on the safe side.
 
     Full-width commas, colons and brackets are ordinary in Chinese text, so they do not count; nor do spaces and dashes
-    unless they may stand inside a number. Signs of words know all spaces themselves: see `has_spaces`.
+    unless they may stand inside a number. Signs of words know all spaces themselves: see `with_plain_spaces`.
     """
     beside_digits = set(_SPACES + _HYPHENS)
     anywhere = {
@@ -52,9 +52,9 @@ def disguises() -> str:
     return f"[{ranges_of(anywhere | set(INVISIBLE))}]|[0-9][ ().\\-/]{{0,3}}[{ranges_of(beside_digits)}]"
 
 
-def has_spaces(text: str) -> bool:
-    """Tell whether a text has spaces that folding turns into that of ASCII, which is the one that rules want."""
-    return not text.isascii() and _SPACED.search(text) is not None
+def with_plain_spaces(text: str) -> str:
+    """Return the text with the space of ASCII, which is the one that rules want, for each that is wider or narrower."""
+    return text if text.isascii() else _SPACED.sub(" ", text)
 
 
 def folded(text: str) -> tuple[str, list[int] | None]:

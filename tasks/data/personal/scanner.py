@@ -8,7 +8,7 @@ import re2
 from tasks.contracts.errors import DataError
 from tasks.data.personal import signs
 from tasks.data.personal.entities import EntityFinder
-from tasks.data.personal.folding import disguises, folded, has_spaces
+from tasks.data.personal.folding import disguises, folded, with_plain_spaces
 from tasks.data.personal.gate import DISGUISED, Gate
 from tasks.data.personal.names import find_chinese_names, find_english_names
 from tasks.data.personal.network import find_emails, find_ipv4_addresses, find_ipv6_addresses, find_mac_addresses
@@ -103,8 +103,8 @@ class PersonalScanner:
         shown = self._gate.signs_in(text)
         if not shown and not self._always:
             return ()
-        if DISGUISED not in shown and not (shown and has_spaces(text)):
-            return self._exact(text, shown)
+        if DISGUISED not in shown:
+            return self._exact(with_plain_spaces(text) if shown else text, shown)
         plain, offsets = folded(text)
         spans = self._exact(plain, self._gate.signs_in(plain))
         if offsets is None:
