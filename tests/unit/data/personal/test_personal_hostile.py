@@ -21,7 +21,6 @@ UNITS = (
     "John Smith, 45-year-old ", "age 45 ", "O'", "１３８００１３８０００ ", "\u200b1", "<PHONE_1>", " ", "\n",
     "\x00",
 )  # fmt: skip
-KEYS_WITH_ONE_END = "-----BEGIN PRIVATE KEY-----" * 2_000 + "!-----END PRIVATE KEY-----"
 SMALL, LARGE, CHARS_PER_SECOND = 10_000, 40_000, 40_000
 
 
@@ -44,9 +43,9 @@ def test_time_grows_as_the_text_does(unit):
     assert large < LARGE / CHARS_PER_SECOND
 
 
-@pytest.mark.parametrize("text", ["-----BEGIN PRIVATE KEY-----" * 8_000, KEYS_WITH_ONE_END * 4], ids=["no end", "ends"])
-def test_how_far_a_private_key_may_reach_does_not_multiply_the_time(text, monkeypatch):
-    """Many begins look for one end together; each alone would look through all that a key may hold."""
+def test_how_far_a_private_key_may_reach_does_not_multiply_the_time(monkeypatch):
+    """Many begins look for an end together; each alone would look through all that a key may hold."""
+    text = "-----BEGIN PRIVATE KEY-----" * 8_000
 
     def took(limit):
         monkeypatch.setattr(secret, "_LONGEST_KEY_CHARS", limit)
