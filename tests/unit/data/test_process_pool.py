@@ -2,6 +2,7 @@
 
 import _thread
 import ctypes
+import signal
 import textwrap
 import threading
 import time
@@ -148,6 +149,15 @@ def test_what_the_caller_raises_when_a_job_is_done_ends_the_workers(run):
     assert workers_left() == []
 
 
+@pytest.fixture
+def heeds_interrupts():
+    """Take SIGINT as at a terminal; a shell without job control starts what runs in the background deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_an_interrupt_of_the_main_thread_ends_the_workers(run):
     def interrupt():
         wait_for_workers(run.folder, 2)
