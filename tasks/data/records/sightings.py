@@ -82,8 +82,10 @@ class Wanted:
         """Return what a person means by a text.
 
         Raises:
-            DataError: it is empty.
+            DataError: it is empty, or no UTF-8.
         """
+        if not text.isprintable() and any(0xD800 <= ord(letter) < 0xE000 for letter in text):
+            raise DataError("the record to look for is no UTF-8; expected the beginning of its id, or text in UTF-8")
         if not text.strip():
             raise DataError(
                 "the record to look for is empty; expected the beginning of its id, or text that stands in it"

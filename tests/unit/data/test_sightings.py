@@ -129,3 +129,8 @@ def test_none_or_several_are_not_the_record(build):
     ) as said:
         the_record(find_record([version], "Who is number"), "Who is number")
     assert "llm-retrain data why 'Who is number' shows them" in str(said.value)
+
+
+def test_what_a_terminal_could_not_decode_is_refused(build):
+    with pytest.raises(DataError, match="is no UTF-8"):
+        find_record([build()], "\udcff")
