@@ -1,14 +1,17 @@
 """One file of rows through the cleaning line, and the index that is made of it."""
 
+import gc
 import json
 import time
 
 import numpy as np
 import pytest
 
+from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import digest_of, read_jsonl
 from tasks.contracts.twins import folded
 from tasks.data.chunk import clean_chunk
+from tasks.data.cleaning.line import Line
 from tasks.data.division.index import SOURCES, IndexedFile, join_indexes
 from tasks.data.lines import LineReader
 from tasks.data.records.erasure import marks_of
@@ -220,3 +223,21 @@ def test_a_long_row_that_cannot_be_folded_in_time_is_kept_without_text_where_som
     result, _, [record] = clean(flood, steps=steps)
     assert (result["dropped"], record["row"]) == ({reason: 1}, flood)
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize("was_enabled", [True, False])
+def test_the_search_for_cycles_is_as_it_was_however_a_job_ends(clean, monkeypatch, was_enabled):
+    seen = []
+    run = Line.run
+    monkeypatch.setattr(Line, "run", lambda *arguments: seen.append(gc.isenabled()) or run(*arguments))
+    before = gc.isenabled()
+    try:
+        (gc.enable if was_enabled else gc.disable)()
+        clean(row("Say it.", "yes"))
+        assert gc.isenabled() == was_enabled
+        with pytest.raises(DataError, match="holds personal data"):
+            clean(row("Say it.", "ada@example.com"), steps=[{"step": "personal", "action": "block"}])
+        assert gc.isenabled() == was_enabled
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert seen == [False, False]

@@ -1,7 +1,7 @@
 import json
 
 from tasks.contracts.jsonl import canonical_json, digest_of
-from tasks.data.rows import answer_of, build_row, prompt_of, row_line
+from tasks.data.rows import answer_of, build_row, prompt_of, rejected_line, rejected_line_of, row_line
 
 CHAT = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Yes."}]
 
@@ -37,3 +37,16 @@ def test_the_answer_is_the_last_message_and_the_prompt_all_before_it():
     system = {"role": "system", "content": "Be brief."}
     row = build_row([system, *CHAT], "a", "x")
     assert (prompt_of(row), answer_of(row)) == ([system, CHAT[0]], "Yes.")
+
+
+def test_the_record_of_a_rejected_row_is_the_same_out_of_its_line_as_out_of_the_row():
+    """Whatever its texts hold that looks like the keys which the line is cut at."""
+    spoof = '"x","source":"evil","weight":9,"row":{}\\"'
+    for source in ("a.jsonl", spoof, '","weight":', "\u4e2d\u6587\\"):
+        for meta in ({}, {"source": spoof, "weight": 1, "deep": {"source": "x", "weight": [spoof]}}):
+            for rejected in (None, spoof):
+                row = build_row(
+                    [{"role": "user", "content": spoof}, {"role": "assistant", "content": source}],
+                    *(source, spoof, meta, rejected),
+                )
+                assert rejected_line_of(row_line(row), spoof, "of row") == rejected_line(row, spoof, "of row")

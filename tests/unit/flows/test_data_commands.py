@@ -149,6 +149,17 @@ def test_erase_names_versions_row_sets_and_models_that_still_hold_the_record(cal
     assert "Lovelace" not in json.dumps(said["erased"])
 
 
+def test_erase_names_what_a_killed_build_left_of_the_record(call, config, tmp_path):
+    call("build", "--config", config)
+    [seen] = call("why", "Ada Lovelace", "--json")["sightings"]
+    left = tmp_path / "home" / "store" / "dataset" / ".0123456789ab-killed"
+    left.mkdir()
+    (left / "train.jsonl").write_text(json.dumps(seen["row"]) + "\n")
+    assert call("erase", "Ada Lovelace", "--reason", "she asked", "--json")["held_by"]["unfinished"] == [str(left)]
+    shown = call("erase", "Ada Lovelace", "--reason", "she asked")
+    assert "Unfinished or damaged" in shown and ".0123456789ab-killed" in "".join(shown.split())
+
+
 def test_a_record_that_was_erased_before_is_said_and_nothing_is_changed(call, config, tmp_path):
     """Also where several spellings of it are found, and where nothing has it any more."""
     call("build", "--config", config)
@@ -179,6 +190,8 @@ def test_a_piece_that_never_became_a_row_is_erased_by_its_text(call, config, tmp
     assert second["rejected"] == first["rejected"]
     [seen] = call("why", "Grace Hopper", "--json")["sightings"]
     assert seen["version"] == first["digest"] != second["digest"]
+    assert seen["lines"] == [83]
+    assert "rows.jsonl line 83" in " ".join(call("why", "Grace Hopper").replace("│", " ").split())
 
 
 def test_a_source_that_cannot_be_read_is_said_before_a_base_model_is_prepared(tmp_path, monkeypatch):

@@ -110,3 +110,13 @@ def test_many_fields_with_long_names_stay_one_sentence(run):
         run(wide, slice_column="x")
     assert len(str(error.value)) < 1_000 and str(error.value).endswith("…")
     json.dumps(str(error.value))
+
+
+def test_what_stands_in_place_of_a_header_is_not_shown(place, tmp_path):
+    """A table without one has its first record for names, and sentences reach logs and Prefect."""
+    (tmp_path / "rows.csv").write_text("john.smith@example.com,13800138000\nQ?,A.\n")
+    source = FilesSource(path=str(tmp_path / "rows.csv"), columns={"instruction": "ask", "output": "answer"})
+    with pytest.raises(DataError, match="'ask', 'answer'") as error:
+        ingest(DataSection(sources=(source,)), place, (source,))
+    assert "smith" not in str(error.value)
+    assert "138" not in str(error.value)
