@@ -83,19 +83,8 @@ def build_dataset(
     frozen = frozen_dataset(place.store, data.frozen_evaluation) if data.frozen_evaluation else None
     tokenizer = base.path if base and any(isinstance(step, LengthStep) for step in data.cleaning) else None
     erased = sorted(erased_marks(place.home))
-    inputs = {
-        "rows": rows.digest,
-        "evaluation_rows": evaluation_rows.digest if evaluation_rows else None,
-        "frozen_evaluation": frozen.facts["eval_digest"] if frozen else None,
-        "config": data.model_dump(mode="json", include=_SETTINGS),
-        "entities": _entity_inputs(data.cleaning),
-        "files": [_digest_of_words(path) for path in files_of(data.cleaning)],
-        "tokenizer": digest_of_file(tokenizer / "tokenizer.json") if tokenizer else None,
-        "erased": digest_of(erased) if erased else None,
-        "augment": _augmentation_inputs(data.augment),
-        "code": code_digest(*CODE),
-        "libraries": library_versions(*_LIBRARIES) | {"unicodedata": unicodedata.unidata_version},
-    }
+    row_sets = rows.digest, evaluation_rows.digest if evaluation_rows else None
+    inputs = _inputs_of(row_sets, frozen, data, tokenizer, erased)
 
     def write(directory: Path) -> dict[str, Any]:
         build = _Build(directory, rows, evaluation_rows, frozen, data)
@@ -106,6 +95,29 @@ def build_dataset(
 
     entry = place.store.produce("dataset", inputs, write)
     return DatasetRef(path=entry.path, digest=entry.digest, **{name: entry.facts[name] for name in _FACTS})
+
+
+def _inputs_of(
+    row_sets: tuple[str, str | None],
+    frozen: Entry | None,
+    data: DataSection,
+    tokenizer: Path | None,
+    erased: list[str],
+) -> dict[str, Any]:
+    """Return all that a data version depends on."""
+    return {
+        "rows": row_sets[0],
+        "evaluation_rows": row_sets[1],
+        "frozen_evaluation": frozen.facts["eval_digest"] if frozen else None,
+        "config": data.model_dump(mode="json", include=_SETTINGS),
+        "entities": _entity_inputs(data.cleaning),
+        "files": [_digest_of_words(path) for path in files_of(data.cleaning)],
+        "tokenizer": digest_of_file(tokenizer / "tokenizer.json") if tokenizer else None,
+        "erased": digest_of(erased) if erased else None,
+        "augment": _augmentation_inputs(data.augment),
+        "code": code_digest(*CODE),
+        "libraries": library_versions(*_LIBRARIES) | {"unicodedata": unicodedata.unidata_version},
+    }
 
 
 def warn_of_few(dataset: DatasetRef, evaluation_rows: RowSet | None, data: DataSection) -> None:

@@ -150,12 +150,8 @@ def _with_a_frequent_phrase(texts: list[str], max_share: float) -> list[int]:
     begins = np.repeat(~divided, sizes)
     begins[1:] |= is_space[:-1]
     begins[first[:-1]] = True
-    [begin] = np.nonzero(begins)
+    begin, end = _phrases(np.flatnonzero(begins), divided[place], first[place + 1])
     of = place[begin]
-    ends = np.append(begin[_WORDS:] - 1, np.full(min(_WORDS, len(begin)), len(codes) - 1))
-    end = np.where(divided[of], ends, begin + _CHARACTERS)
-    whole = (end - begin >= _CHARACTERS) & (end < first[of + 1])
-    begin, end, of = begin[whole], end[whole], of[whole]
     powers, inverses = _powers()
     sums = np.zeros(len(codes) + 1, np.uint64)
     np.multiply(codes, powers[: len(codes)], out=sums[1:])
@@ -175,6 +171,22 @@ def _with_a_frequent_phrase(texts: list[str], max_share: float) -> list[int]:
     lengths = repeated >> np.uint64(64 - _ROW_BITS - _LENGTH_BITS) & np.uint64(_LONG)
     frequent = (times + _REPEATS - 1) * lengths > max_share * chars[rows]
     return [int(row) for row in np.unique(rows[frequent | (lengths == _LONG)])]
+
+
+def _phrases(begin: Any, is_divided: Any, behind: Any) -> tuple[Any, Any]:
+    """Return where phrases begin and end: four words, or eight characters where words are not divided.
+
+    Args:
+        begin: (words,) where words begin, or all places of texts whose words are not divided.
+        is_divided: (places,) whether the words of the text at each place are.
+        behind: (places,) where the text behind that begins.
+    """
+    import numpy as np
+
+    ends = np.append(begin[_WORDS:] - 1, np.full(min(_WORDS, len(begin)), len(behind) - 1))
+    end = np.where(is_divided[begin], ends, begin + _CHARACTERS)
+    whole = (end - begin >= _CHARACTERS) & (end < behind[begin])
+    return begin[whole], end[whole]
 
 
 @functools.cache
