@@ -18,6 +18,7 @@ from tasks.contracts.home import PROJECT_ROOT, checked_name
 from tasks.contracts.section import Section
 from tasks.contracts.source_config import DocstringSource, Source
 from tasks.contracts.strict_yaml import DuplicateKey, load_yaml
+from tasks.contracts.training_config import TrainingSection
 
 PRESETS = PROJECT_ROOT / "deployments" / "presets"
 _PATH_KEYS = {"path", "requests_path", "feedback_path", "forward", "backward"}
@@ -126,26 +127,6 @@ class DataSection(Section):
         return similarity
 
 
-class TrainingSection(Section):
-    """LoRA training, in a process of its own."""
-
-    method: Literal["lora"] = "lora"
-    rank: int = Field(16, ge=1, le=512, description="LoRA rank r")
-    alpha: int = Field(32, ge=1, description="LoRA alpha; the update is scaled by alpha / r")
-    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
-    learning_rate: float = Field(5e-4, gt=0, description="peak learning rate of AdamW")
-    epochs: float = Field(1.0, gt=0, description="passes over the training rows")
-    batch_rows: int = Field(8, ge=1, description="rows an optimizer step")
-    warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps with rising learning rate")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay")
-    max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    max_length_tokens: int = Field(1_024, ge=16, description="longer rows are left out of training and counted")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU if there is one")
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device computes it")
-    quantization: Literal["none", "nf4"] = Field("none", description="nf4: QLoRA, the base in 4 bits by bitsandbytes")
-    seed: int = Field(17, ge=0, description="initialisation and order of the rows")
-
-
 class ServingSection(Section):
     """The form that is served (and therefore evaluated), and the server."""
 
@@ -250,6 +231,16 @@ class RetrainConfig(Section):
     gate: GateSection = GateSection()
     registry: RegistrySection = RegistrySection()
     monitor: MonitorSection = MonitorSection()
+
+    @model_validator(mode="after")
+    def _the_engine_serves_the_method(self) -> "RetrainConfig":
+        method, engine = self.training.method, self.serving.engine
+        if engine not in self.training.chosen.engines:
+            raise ValueError(
+                f"serving.engine is {engine!r}, which takes no keys and values from outside its graph, as "
+                f"training.method {method} trains them; expected serving.engine transformers"
+            )
+        return self
 
     @model_validator(mode="after")
     def _gate_can_be_passed(self) -> "RetrainConfig":

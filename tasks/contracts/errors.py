@@ -21,6 +21,10 @@ class TrainingError(LlmRetrainError):
     """The training process ended without a complete adapter."""
 
 
+class TrainingStopped(TrainingError):
+    """A training that was asked to stop, and that goes on from its checkpoint when the same run is started again."""
+
+
 class BuildError(LlmRetrainError):
     """An adapter that could not be brought into the form that serves."""
 

@@ -48,6 +48,7 @@ class WorkerOrder:
         log_path: where its standard error is appended, and what it prints that is no event.
         error_type: of the error that tells of an end without a sentence of its own.
         memory_hint: what to change when its memory runs out, with the config key.
+        stop_seconds: time it has to end by itself when it is asked to; then it is killed.
     """
 
     module: str
@@ -55,6 +56,7 @@ class WorkerOrder:
     log_path: Path
     error_type: type[LlmRetrainError]
     memory_hint: str
+    stop_seconds: float = _STOP_SECONDS
 
 
 def run_worker(
@@ -78,8 +80,18 @@ def run_worker(
     Raises:
         LlmRetrainError: of `error_type`; with the worker's own sentence, or with how it ended and where its log is.
     """
+    return follow(WorkerOrder(module, spec, log_path, error_type, memory_hint), listener)
+
+
+def follow(order: WorkerOrder, listener: Listener = ignore_event) -> list[Event]:
+    """Run a worker to its end and return the events it said.
+
+    Raises:
+        LlmRetrainError: of the order's `error_type`, or of a class below it; with the worker's own sentence, or with
+            how it ended and where its log is.
+    """
     events: list[Event] = []
-    with Worker(WorkerOrder(module, spec, log_path, error_type, memory_hint)) as worker:
+    with Worker(order) as worker:
         worker.end_input()
         while not worker.has_ended:
             for event in worker.read():
@@ -87,7 +99,7 @@ def run_worker(
                 events.append(event)
         failure = worker.failure()
     if failure is not None:
-        raise error_type(str(failure))
+        raise failure if isinstance(failure, order.error_type) else order.error_type(str(failure))
     return events
 
 
@@ -130,7 +142,7 @@ class Worker:
             try:
                 self.end_input()
                 self.terminate()
-                self._process.wait(timeout=_STOP_SECONDS)
+                self._process.wait(timeout=self._order.stop_seconds)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

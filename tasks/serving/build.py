@@ -40,6 +40,7 @@ def build_servable(
             *(f"triton_models/{name}.py" for name in ("engine_model", "prompt", "request", "tensors")),
             "tasks/serving/build.py",
             "tasks/serving/build_process.py",
+            "tasks/serving/merging.py",
             "tasks/serving/model_config.py",
             "tasks/serving/repository.py",  # copy_engine
         ),

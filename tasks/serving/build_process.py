@@ -1,4 +1,4 @@
-"""The build process: merges the adapter in fp32, converts it for the engine, and lays out the Triton directory."""
+"""The build process: merges the adapter, converts it for the engine, and lays out the Triton directory."""
 
 import json
 import runpy
@@ -9,8 +9,11 @@ from typing import Any
 
 from tasks.contracts.config import ServingSection
 from tasks.contracts.engine import TEMPLATE_DATE
-from tasks.contracts.hidden_modules import hidden_modules
+from tasks.contracts.errors import BuildError
 from tasks.contracts.worker import worker_main
+from tasks.serving.merging import Merged, merge
+
+PREFIX = "prefix.safetensors"
 
 
 def run(spec: dict[str, Any]) -> None:
@@ -22,39 +25,42 @@ def run(spec: dict[str, Any]) -> None:
     directory = Path(spec["model_directory"])
     version = directory / "1"
     version.mkdir(parents=True)
-    with tempfile.TemporaryDirectory(prefix="llm-retrain-merged-", dir=directory.parent) as merged:
-        facts = save_merged(Path(spec["base"]), spec["adapter"], Path(merged), serving)
+    adapter = Path(spec["adapter"]) if spec["adapter"] else None
+    merged = merge(Path(spec["base"]), adapter)
+    with tempfile.TemporaryDirectory(prefix="llm-retrain-merged-", dir=directory.parent) as folder:
+        facts = save_merged(merged, Path(folder), serving)
         if serving.engine == "onnx":
-            convert_to_onnx(Path(merged), version / "genai", serving.onnx_precision)
+            convert_to_onnx(Path(folder), version / "genai", serving.onnx_precision)
         else:
-            keep_for_transformers(Path(merged), version / "hf")
-    (version / "tokenizer.json").write_bytes((Path(spec["base"]) / "tokenizer.json").read_bytes())
+            keep_for_transformers(Path(folder), version / "hf")
+    (version / "tokenizer.json").write_bytes((merged.tokenizer_directory / "tokenizer.json").read_bytes())
     (version / "servable.json").write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
     copy_engine(serving.engine, version)
     (directory / "config.pbtxt").write_text(engine_config(), encoding="utf-8")
 
 
-def save_merged(base: Path, adapter: str | None, out: Path, serving: ServingSection) -> dict[str, Any]:
-    """Save base plus adapter as plain weights; return what the engine must know beside them.
+def save_merged(merged: Merged, out: Path, serving: ServingSection) -> dict[str, Any]:
+    """Save plain weights, and keys and values of virtual tokens; return what the engine must know beside them.
 
-    Merged in fp32 and from the unquantised base: W + (alpha / r) · B·A loses digits in bf16, and merging into 4-bit
-    weights loses more. The engine then rounds once, to the precision it serves.
+    Raises:
+        BuildError: there are virtual tokens, and the engine cannot serve them.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from safetensors.torch import save_file
+    from transformers import AutoTokenizer
 
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
-    )
-    if adapter is not None:
-        with hidden_modules("bitsandbytes"):  # peft imports it if it finds it, 2 s here, for a quantised model
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    model = merged.model
+    if merged.prefix and serving.engine != "transformers":
+        raise BuildError(
+            f"serving.engine is {serving.engine!r}, which takes no keys and values from outside its graph, and the "
+            "adapter has virtual tokens; expected transformers"
+        )
     if serving.engine == "transformers":
         model.to(torch.bfloat16)
     model.save_pretrained(out)
-    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    if merged.prefix:
+        save_file({name: tensor.to(model.dtype) for name, tensor in merged.prefix.items()}, out / PREFIX)
+    tokenizer = AutoTokenizer.from_pretrained(merged.tokenizer_directory, trust_remote_code=False)
     tokenizer.save_pretrained(out)
     stops = model.generation_config.eos_token_id
     stops = stops if isinstance(stops, list) else [stops]
@@ -67,7 +73,7 @@ def save_merged(base: Path, adapter: str | None, out: Path, serving: ServingSect
         "eos_token": tokenizer.eos_token,
         "stop_token_ids": sorted({tokenizer.eos_token_id, *(stop for stop in stops if stop is not None)}),
         "max_new_tokens": serving.max_new_tokens,
-        "context_tokens": model.config.max_position_embeddings,
+        "context_tokens": model.config.max_position_embeddings - merged.prefix_tokens,
     }
 
 

@@ -1,27 +1,34 @@
 """Trains an adapter: starts the training process, follows it, and keeps what it made."""
 
 import logging
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.contracts.artifacts import AdapterRef, BaseModelRef, DatasetRef
-from tasks.contracts.config import TrainingSection
 from tasks.contracts.engine import TEMPLATE_DATE
 from tasks.contracts.errors import TrainingError
 from tasks.contracts.jsonl import digest_of, digest_of_file, read_jsonl, write_jsonl
 from tasks.contracts.store import Store, code_digest, library_versions
-from tasks.contracts.worker import Listener, ignore_event, run_worker
+from tasks.contracts.training_config import TrainingSection
+from tasks.contracts.worker import Listener, WorkerOrder, follow, ignore_event
 
 log = logging.getLogger("llm_retrain.training")
 
 _CODE = (
-    *(f"tasks/training/{name}.py" for name in ("adapter", "device", "examples", "process", "schedule")),
+    *(f"tasks/training/{name}.py" for name in ("adapter", "device", "parts", "process", "shape")),
+    "tasks/training/loop",
     "tasks/contracts/engine.py",
+    "tasks/contracts/methods.py",
     "triton_models/prompt.py",
 )
-_MEMORY_HINT = "lower training.batch_rows or training.max_length_tokens"
+_MEMORY_HINT = "lower training.micro_batch_tokens or training.max_length_tokens"
+_STOP_SECONDS = 120.0
+"""Time to save a checkpoint when the training is asked to stop."""
+_NO_RESULT = ("checkpoint_seconds",)
+"""Settings that change no weight."""
 
 
 @dataclass(frozen=True)
@@ -33,37 +40,46 @@ class TrainingJob:
         dataset: its `train.jsonl` is trained on.
         training: method and hyperparameters.
         system_prompt: what the server will put before conversations without one.
+        replay: a data set of general rows, some of which are trained on too.
+        teacher: the model that a distillation learns from.
     """
 
     base: BaseModelRef
     dataset: DatasetRef
     training: TrainingSection
     system_prompt: str = ""
+    replay: DatasetRef | None = None
+    teacher: BaseModelRef | None = None
 
     @property
     def rows(self) -> Path:
         """The rows that are trained on."""
-        return self.dataset.path / "train.jsonl"
+        return _train_rows(self.dataset)
 
     def store_inputs(self) -> dict[str, Any]:
         """Return what the store knows the adapter by."""
         return {
             "base": self.base.digest,
             "rows": digest_of_file(self.rows),
-            "training": self.training.model_dump(mode="json"),
+            "replay": digest_of_file(_train_rows(self.replay)) if self.replay else None,
+            "teacher": self.teacher.digest if self.teacher else None,
+            "training": self.training.model_dump(mode="json", exclude=set(_NO_RESULT)),
             "system_prompt": self.system_prompt,
             "template_date": TEMPLATE_DATE,
             "code": code_digest(*_CODE),
             "libraries": library_versions("torch", "transformers", "tokenizers", "peft", "bitsandbytes"),
         }
 
-    def order(self, adapter: Path) -> dict[str, Any]:
-        """Return what the training process is told; it writes to `adapter`."""
+    def order(self, adapter: Path, checkpoints: Path | None) -> dict[str, Any]:
+        """Return what the training process is told; it writes to `adapter`, and to `checkpoints` on its way."""
         return {
             "base": str(self.base.path),
             "base_name": self.base.source,
             "rows": str(self.rows),
+            "replay": str(_train_rows(self.replay)) if self.replay else "",
+            "teacher": str(self.teacher.path) if self.teacher else "",
             "out": str(adapter),
+            "checkpoints": str(checkpoints or ""),
             "training": self.training.model_dump(mode="json"),
             "system_prompt": self.system_prompt,
         }
@@ -78,14 +94,22 @@ def train_adapter(job: TrainingJob, store: Store, log_path: Path, listener: List
         log_path: where the training process's standard error goes.
         listener: called with each event of the training process as it happens.
 
+    A training that was killed or stopped goes on from its newest sound checkpoint when it is asked for again.
+
     Raises:
         TrainingError: the process ended without a complete adapter; says what it said last.
+        TrainingStopped: it was asked to stop, and saved where it was.
     """
+    inputs = job.store_inputs()
+    checkpoints = checkpoints_of(store, inputs)
 
     def write(out: Path) -> dict[str, Any]:
         started = time.monotonic()
-        order = job.order(out / "adapter")
-        events = run_worker("tasks.training.process", order, log_path, TrainingError, listener, _MEMORY_HINT)
+        order = job.order(out / "adapter", checkpoints)
+        worker = WorkerOrder(
+            "tasks.training.process", order, log_path, TrainingError, _MEMORY_HINT, stop_seconds=_STOP_SECONDS
+        )
+        events = follow(worker, listener)
         facts = _facts(events, out, time.monotonic() - started)
         if facts["rows_too_long"]:
             log.warning(
@@ -96,7 +120,8 @@ def train_adapter(job: TrainingJob, store: Store, log_path: Path, listener: List
             )
         return facts
 
-    entry = store.produce("adapter", job.store_inputs(), write)
+    entry = store.produce("adapter", inputs, write)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return AdapterRef(
         path=entry.path,
         digest=entry.facts["adapter_digest"],
@@ -108,6 +133,11 @@ def train_adapter(job: TrainingJob, store: Store, log_path: Path, listener: List
     )
 
 
+def checkpoints_of(store: Store, inputs: dict[str, Any]) -> Path:
+    """Return the folder of a training's checkpoints; it is there only while the training is not finished."""
+    return store.root / ".checkpoints" / store.key("adapter", inputs)
+
+
 def training_steps(adapter: AdapterRef) -> list[dict[str, Any]]:
     """Return the recorded optimizer steps of an adapter, for the loss curve of a run that reuses it."""
     return list(read_jsonl(adapter.path / "steps.jsonl"))
@@ -115,18 +145,20 @@ def training_steps(adapter: AdapterRef) -> list[dict[str, Any]]:
 
 def _facts(events: list[dict[str, Any]], out: Path, seconds: float) -> dict[str, Any]:
     steps = [event for event in events if event["event"] == "step"]
-    weights = out / "adapter" / "adapter_model.safetensors"
-    if not steps or not weights.is_file():
+    if not steps or not any((out / "adapter").rglob("*.safetensors")):
         raise TrainingError("the training process ended without an error and without an adapter")
     write_jsonl(out / "steps.jsonl", steps)
     start = next(event for event in events if event["event"] == "start")
     files = {
-        p.name: digest_of_file(p) for p in sorted((out / "adapter").iterdir()) if p.suffix in (".safetensors", ".json")
+        str(path.relative_to(out)): digest_of_file(path)
+        for path in sorted((out / "adapter").rglob("*"))
+        if path.suffix in (".safetensors", ".json")
     }
     return {
         "adapter_digest": digest_of(files),
         "rows": start["rows"],
         "rows_too_long": start["rows_too_long"],
+        "rows_cut_off": start["rows_cut_off"],
         "trainable_parameters": start["trainable_parameters"],
         "device": start["device"],
         "precision": start["precision"],
@@ -134,3 +166,7 @@ def _facts(events: list[dict[str, Any]], out: Path, seconds: float) -> dict[str,
         "final_loss": steps[-1]["loss"],
         "seconds": seconds,
     }
+
+
+def _train_rows(dataset: DatasetRef) -> Path:
+    return dataset.path / "train.jsonl"

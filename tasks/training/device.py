@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.contracts.config import TrainingSection
 from tasks.contracts.errors import TrainingError
+from tasks.contracts.training_config import TrainingSection
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +25,8 @@ def choose_device(training: TrainingSection) -> "tuple[torch.device, torch.dtype
     if training.precision == "auto":
         on_gpu = device.type == "cuda"
         fast_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if on_gpu else cpu_computes_bf16()
-        return device, torch.bfloat16 if fast_bf16 else torch.float32
-    return device, torch.bfloat16 if training.precision == "bf16" else torch.float32
+        return device, torch.bfloat16 if fast_bf16 else torch.float16 if on_gpu else torch.float32
+    return device, {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[training.precision]
 
 
 def cpu_computes_bf16() -> bool:

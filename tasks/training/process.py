@@ -1,256 +1,147 @@
-"""The training process: reads a spec, takes the optimizer steps, saves the adapter, says each step as an event."""
+"""The training process: reads an order, trains, saves what was trained, and says each step as an event."""
 
-import itertools
-import math
-import random
-import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tasks.contracts.config import TrainingSection
-from tasks.contracts.engine import load_chat_template
 from tasks.contracts.errors import TrainingError
-from tasks.contracts.hidden_modules import hidden_modules
-from tasks.contracts.jsonl import read_jsonl
+from tasks.contracts.training_config import TrainingSection
 from tasks.contracts.worker import say, worker_main
 from tasks.training.device import choose_device
-from tasks.training.examples import Example, batches_by_length, encode_row
-from tasks.training.schedule import learning_rate_at
-
-if TYPE_CHECKING:
-    import torch
-
-
-EAGER_ATTENTION_BYTES = 1_500_000_000
-"""On a CPU, eager attention trains short rows faster than the fused kernel, whose backward pass is slow there; it keeps
-all scores, so longer rows go through the kernel (DECISIONS.md)."""
-
-
-def run(spec: dict[str, Any]) -> None:
-    """Run the training that a spec describes."""
-    train(
-        base=Path(spec["base"]),
-        rows=Path(spec["rows"]),
-        out=Path(spec["out"]),
-        training=TrainingSection.model_validate(spec["training"]),
-        system_prompt=spec["system_prompt"],
-        base_name=spec["base_name"],
-    )
+from tasks.training.loop.batches import plan_steps
+from tasks.training.loop.consolidation import Consolidation
+from tasks.training.loop.examples import EncodedRows, Example, RowEncoder, encode_rows
+from tasks.training.loop.interruption import Interruption, listening
+from tasks.training.loop.loop import Loop
+from tasks.training.loop.objectives import Objective, Supervised, make_objective
+from tasks.training.loop.optimizer import MasterOptimizer
+from tasks.training.loop.trainee import Place, Trainee
+from tasks.training.loop.validation import Validation
+from tasks.training.shape import longest_row_tokens
 
 
-def train(base: Path, rows: Path, out: Path, training: TrainingSection, system_prompt: str, base_name: str) -> None:
-    """Train a LoRA adapter on `rows` and save it under `out`.
+def run(order: dict[str, Any]) -> None:
+    """Train as an order says; see `TrainingJob.order`.
 
     Raises:
-        TrainingError: no row fits, or the loss is not a number.
+        TrainingError: no row fits, the model's shape rules out what is configured, or the loss is not a number.
+        TrainingStopped: somebody asked to stop; the same order goes on from there.
     """
     import torch
-    from transformers import AutoTokenizer
 
-    torch.manual_seed(training.seed)
-    device, dtype = choose_device(training)
-    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
-    examples, too_long = encode_rows(rows, tokenizer, system_prompt, training.max_length_tokens)
-    if not examples:
-        raise TrainingError(
-            f"training.max_length_tokens is {training.max_length_tokens}, and none of the {too_long} rows fits"
-        )
-    model = load_with_adapter(base, training, device, dtype)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    schedule = plan_steps(examples, training)
-    say(
-        "start",
-        total_steps=len(schedule),
-        rows=len(examples),
-        rows_too_long=too_long,
-        device=str(device),
-        precision=str(dtype).removeprefix("torch."),
-        trainable_parameters=trainable,
-        tokens=sum(len(example) for example in examples),
-    )
-    run_steps(model, examples, schedule, training, device)
-    adapter_config = model.peft_config["default"]
-    adapter_config.base_model_name_or_path = base_name
-    adapter_config.target_modules = sorted(adapter_config.target_modules)  # a set: its order differs between processes
-    # "auto" would look the base up on the hub to see whether its embeddings were resized; they never are here.
-    model.save_pretrained(out, save_embedding_layers=False)
+    training = TrainingSection.model_validate(order["training"])
+    with listening() as interruption:
+        torch.manual_seed(training.seed)
+        place = Place(*choose_device(training))
+        trainee = Trainee(Path(order["base"]), training, place)
+        encoder = RowEncoder(trainee.tokenizer, order["system_prompt"])
+        longest = longest_row_tokens(trainee.transformer.config, training)
+        own = encode_rows(Path(order["rows"]), encoder, training, longest)
+        own, held_out = hold_out(own, training)
+        replayed = encode_rows(Path(order["replay"]), encoder, training, longest).examples if order["replay"] else []
+        loop = prepare_loop(trainee, Rows(own.examples, held_out, replayed), order, interruption)
+        _say_start(own, held_out, loop)
+        loop.resume()
+        loop.run()
+        trainee.save(Path(order["out"]), order["base_name"])
     say("end")
 
 
-def encode_rows(path: Path, tokenizer: Any, system_prompt: str, max_length_tokens: int) -> tuple[list[Example], int]:
-    """Encode the training rows; return those that fit and how many do not."""
-    from datasets import Dataset, disable_caching
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a run: to train on, to measure the loss on, and general ones to replay."""
 
-    disable_caching()
-    rows = Dataset.from_list([{"messages": row["messages"]} for row in read_jsonl(path)])
-
-    template = load_chat_template(tokenizer.chat_template, tokenizer.bos_token, tokenizer.eos_token)
-
-    def encode(row: dict[str, Any]) -> dict[str, Any]:
-        example = encode_row(row, tokenizer, template, system_prompt)
-        return {"prompt_ids": list(example.prompt_ids), "answer_ids": list(example.answer_ids)}
-
-    encoded = rows.map(encode, remove_columns=["messages"])
-    examples = [Example(tuple(row["prompt_ids"]), tuple(row["answer_ids"])) for row in encoded]
-    fitting = [example for example in examples if len(example) <= max_length_tokens]
-    return fitting, len(examples) - len(fitting)
+    own: list[Example]
+    held_out: list[Example]
+    replayed: list[Example]
 
 
-def load_with_adapter(base: Path, training: TrainingSection, device: "torch.device", dtype: "torch.dtype") -> Any:
-    """Load the base model, in 4 bits if asked for, and put a fresh LoRA adapter on all its linear layers."""
-    from transformers import AutoModelForCausalLM
+def hold_out(encoded: EncodedRows, training: TrainingSection) -> tuple[EncodedRows, list[Example]]:
+    """Take the validation rows away from the training rows: evenly spread ones, as the rows' order is random.
 
-    quantization = _nf4(dtype) if training.quantization == "nf4" else {}
-    if quantization and device.type == "cuda":
-        quantization["device_map"] = {"": str(device)}  # 4-bit weights are packed on the device they are loaded to
+    Raises:
+        TrainingError: fewer rows than that would be left to train on.
+    """
+    count, rows = training.validation_rows, encoded.examples
+    if not count:
+        return encoded, []
+    if count * 2 > len(rows):
+        raise TrainingError(
+            f"training.validation_rows is {count}, and there are {len(rows)} training rows; expected at most "
+            f"{len(rows) // 2}"
+        )
+    chosen = {number * len(rows) // count for number in range(count)}
+    kept = [example for number, example in enumerate(rows) if number not in chosen]
+    return EncodedRows(kept, encoded.left_out, encoded.cut_off), [rows[number] for number in sorted(chosen)]
+
+
+def prepare_loop(trainee: Trainee, rows: Rows, order: dict[str, Any], interruption: Interruption) -> Loop:
+    """Put together what takes part in a run; what needs the model as it starts is computed here."""
+    training = trainee.training
+    teacher = load_teacher(order["teacher"], trainee) if training.objective == "distillation" else None
+    examples = [*rows.own, *rows.replayed]
+    objective = make_objective(trainee, examples, teacher)
+    objective.prepare()
+    consolidation = None
+    if training.ewc_weight:
+        replayed = range(len(rows.own), len(examples))
+        consolidation = Consolidation(Supervised(trainee, examples), replayed, training.ewc_weight)
+    optimizer = MasterOptimizer(trainee.trained_parameters(), training, trainee.place)
+    schedule = plan_steps([len(example) for example in examples], training, len(rows.own))
+    return Loop(
+        objective=objective,
+        schedule=schedule,
+        optimizer=optimizer,
+        checkpoints=Path(order["checkpoints"]) if order["checkpoints"] else None,
+        interruption=interruption,
+        validation=_validation(make_objective(trainee, rows.held_out, teacher), optimizer, schedule),
+        consolidation=consolidation,
+    )
+
+
+def _validation(objective: Objective, optimizer: MasterOptimizer, schedule: list[list[int]]) -> Validation | None:
+    if not objective.examples:
+        return None
+    objective.prepare()
+    training = objective.trainee.training
+    every = round(len(schedule) / training.epochs / training.validations)
+    return Validation(objective, optimizer, every, training.patience)
+
+
+def load_teacher(teacher: str, trainee: Trainee) -> Any:
+    """Load the teacher of a distillation, frozen, in the trainee's precision.
+
+    Raises:
+        TrainingError: its tokenizer is another one, so that its opinions are about other tokens.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(teacher, trust_remote_code=False)
+    if tokenizer.get_vocab() != trainee.tokenizer.get_vocab():
+        raise TrainingError(
+            f"training.teacher is {trainee.training.teacher!r}, whose vocabulary is not that of the base model; "
+            "expected a model of the same family"
+        )
     model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=dtype, trust_remote_code=False, use_safetensors=True, **quantization
+        teacher, dtype=trainee.place.dtype, trust_remote_code=False, use_safetensors=True
     )
-    if not quantization:
-        model.to(device)
-    else:
-        _keep_nf4_unpacked(model)
-    model.config.use_cache = False
-    # peft imports bitsandbytes if it finds it, 2 s here, which only a quantised model needs.
-    with hidden_modules(*(() if quantization else ("bitsandbytes",))):
-        return _with_adapter(model, training)
+    return model.to(trainee.place.device).eval().requires_grad_(False)
 
 
-def _with_adapter(model: Any, training: TrainingSection) -> Any:
-    from peft import LoraConfig, TaskType, get_peft_model
-
-    lora = LoraConfig(
-        r=training.rank,
-        lora_alpha=training.alpha,
-        lora_dropout=training.dropout,
-        target_modules="all-linear",
-        task_type=TaskType.CAUSAL_LM,
+def _say_start(own: EncodedRows, held_out: list[Example], loop: Loop) -> None:
+    trainee = loop.objective.trainee
+    say(
+        "start",
+        total_steps=len(loop.schedule),
+        rows=len(own.examples),
+        rows_too_long=own.left_out,
+        rows_cut_off=own.cut_off,
+        validation_rows=len(held_out),
+        replay_rows=len(loop.objective.examples) - len(own.examples),
+        device=str(trainee.place.device),
+        precision=str(trainee.place.dtype).removeprefix("torch."),
+        trainable_parameters=sum(parameter.numel() for parameter in trainee.trained_parameters().values()),
     )
-    # Without autocast, adapters in the base's dtype avoid two casts a layer; the optimizer keeps fp32 masters.
-    return get_peft_model(model, lora, autocast_adapter_dtype=False)
-
-
-def _nf4(dtype: "torch.dtype") -> dict[str, Any]:
-    from transformers import BitsAndBytesConfig
-
-    return {
-        "quantization_config": BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
-    }
-
-
-def _keep_nf4_unpacked(model: Any) -> None:
-    """Stop bitsandbytes 0.50 from repacking weights in place on AVX512-BF16 CPUs, which scrambles later training.
-
-    Can go when a forward pass in eval mode leaves `Linear4bit.weight` as it was.
-    """
-    import bitsandbytes
-
-    for module in model.modules():
-        if isinstance(module, bitsandbytes.nn.Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-
-
-def plan_steps(examples: list[Example], training: TrainingSection) -> list[list[int]]:
-    """Return the rows of every optimizer step: length-sorted batches, shuffled anew each epoch."""
-    batches = batches_by_length([len(example) for example in examples], training.batch_rows)
-    total = max(1, round(len(batches) * training.epochs))
-    shuffler = random.Random(training.seed)  # noqa: S311 - an order, not a secret
-    epochs = (shuffler.sample(batches, len(batches)) for _ in itertools.count())
-    return list(itertools.islice(itertools.chain.from_iterable(epochs), total))
-
-
-def run_steps(
-    model: Any, examples: list[Example], schedule: list[list[int]], training: TrainingSection, device: "torch.device"
-) -> None:
-    """Take the optimizer steps: bf16 (or fp32) weights, fp32 masters of the adapter in AdamW."""
-    import torch
-
-    fused_attention = model.config._attn_implementation
-    weights = [p for p in model.parameters() if p.requires_grad]
-    masters = [p.detach().float().clone() for p in weights]
-    optimizer = torch.optim.AdamW(masters, lr=training.learning_rate, weight_decay=training.weight_decay)
-    model.train()
-    tokens, started = 0, time.monotonic()
-    for step, rows in enumerate(schedule):
-        batch = [examples[row] for row in rows]
-        fits = device.type == "cpu" and attention_bytes(model.config, batch) <= EAGER_ATTENTION_BYTES
-        model.get_base_model().set_attn_implementation("eager" if fits else fused_attention)
-        loss = batch_loss(model, batch, device)
-        if not math.isfinite(loss.item()):
-            raise TrainingError(f"the loss at step {step + 1} is {loss.item()}; lower training.learning_rate")
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(weights, training.max_gradient_norm)
-        rate = learning_rate_at(step, len(schedule), training.learning_rate, training.warmup_share)
-        _apply(optimizer, weights, masters, rate)
-        tokens += sum(len(example) for example in batch)
-        elapsed = time.monotonic() - started
-        say(
-            "step",
-            step=step + 1,
-            total_steps=len(schedule),
-            loss=loss.item(),
-            gradient_norm=norm.item(),
-            learning_rate=rate,
-            tokens=tokens,
-            tokens_per_second=tokens / elapsed,
-            seconds=elapsed,
-        )
-
-
-def attention_bytes(config: Any, batch: list[Example]) -> int:
-    """Return what eager attention keeps of a batch for the backward pass.
-
-    Rows × heads × T² scores a layer, each as bf16 score, fp32 softmax and bf16 weight: 8 bytes.
-    """
-    longest = max(len(example) for example in batch)
-    return len(batch) * int(config.num_attention_heads) * longest**2 * int(config.num_hidden_layers) * 8
-
-
-def _apply(
-    optimizer: "torch.optim.Optimizer", weights: "list[torch.Tensor]", masters: "list[torch.Tensor]", rate: float
-) -> None:
-    """Step on the fp32 masters and copy them back: in bf16 alone, late small updates would round to nothing."""
-    import torch
-
-    for weight, master in zip(weights, masters, strict=True):
-        master.grad = None if weight.grad is None else weight.grad.float()
-        weight.grad = None
-    optimizer.param_groups[0]["lr"] = rate
-    optimizer.step()
-    with torch.no_grad():
-        for weight, master in zip(weights, masters, strict=True):
-            weight.copy_(master)
-
-
-def batch_loss(model: Any, batch: list[Example], device: "torch.device") -> "torch.Tensor":
-    """Return the mean cross-entropy of the answer tokens of a batch, in nats.
-
-    Logits are computed only where there is a target: with a vocabulary of 49,152 they would be most of the memory
-    and a large share of the time. (B, T) token ids → (N, V) logits for the N answer tokens.
-    """
-    import torch
-
-    longest = max(len(example) for example in batch)
-    ids = torch.zeros((len(batch), longest), dtype=torch.long)
-    attended = torch.zeros_like(ids)
-    targets = torch.full_like(ids, -100)
-    for row, example in enumerate(batch):
-        end, start = len(example), len(example.prompt_ids)
-        ids[row, :end] = torch.tensor(example.prompt_ids + example.answer_ids)
-        attended[row, :end] = 1
-        targets[row, start:end] = torch.tensor(example.answer_ids)
-    wanted = torch.zeros_like(ids, dtype=torch.bool)
-    wanted[:, :-1] = targets[:, 1:] != -100
-    # The model's own forward pass, because some families scale or cap what comes out of the head.
-    logits = model.get_base_model()(
-        input_ids=ids.to(device), attention_mask=attended.to(device), logits_to_keep=wanted.to(device)
-    ).logits
-    return torch.nn.functional.cross_entropy(logits.float(), targets[:, 1:][wanted[:, :-1]].to(device))
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ import pytest
 from tiny_model import make_tiny_base_model
 
 from tasks.contracts.artifacts import BaseModelRef, DatasetRef
-from tasks.contracts.config import BaseModelSection, RetrainConfig, TrainingSection
+from tasks.contracts.config import BaseModelSection, RetrainConfig
 from tasks.contracts.errors import BaseModelError, TrainingError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import Store
+from tasks.contracts.training_config import TrainingSection
 from tasks.training.adapter import TrainingJob, train_adapter, training_steps
 from tasks.training.base_model import prepare_base_model
 from tasks.training.steps import train_adapter as train_step
@@ -172,7 +173,7 @@ def test_the_training_process_dies_with_a_parent_that_is_killed(place, tmp_path)
     script = f"""
 from pathlib import Path
 from tasks.contracts.artifacts import BaseModelRef, DatasetRef
-from tasks.contracts.config import TrainingSection
+from tasks.contracts.training_config import TrainingSection
 from tasks.contracts.store import Store
 from tasks.training.adapter import TrainingJob, train_adapter
 base = BaseModelRef(Path({str(base.path)!r}), "base", "dir:tiny")

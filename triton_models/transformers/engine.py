@@ -6,7 +6,8 @@ from .prompt import Answer, PromptFormat
 
 try:
     import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig
 except ImportError as error:
     raise ImportError(
         f"the transformers engine needs torch and transformers in the serving environment ({error}); "
@@ -37,6 +38,8 @@ class Engine:
             do_sample=False, eos_token_id=self._stop_token_ids, pad_token_id=self._stop_token_ids[0]
         )
 
+        self._prefix = self._read_prefix(directory / "hf" / "prefix.safetensors")
+
     def generate(self, messages: list[dict[str, str]], max_new_tokens: int | None = None) -> Answer:
         """Answer one conversation.
 
@@ -44,9 +47,21 @@ class Engine:
             ValueError: the conversation does not fit the template or the context.
         """
         prompt, limit = self._format.encode(messages, max_new_tokens)
-        tokens = torch.tensor([prompt], device=self._model.device)  # (1, T)
+        # Virtual tokens have keys and values and no ids: any id takes their places, and generate passes over them.
+        virtual = self._prefix[0][0].shape[2] if self._prefix else 0
+        tokens = torch.tensor([[0] * virtual + prompt], device=self._model.device)  # (1, T)
+        settings = {"past_key_values": DynamicCache(self._prefix)} if self._prefix else {}
         with torch.inference_mode():
-            output = self._model.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=limit)
-        new_tokens = output[0, len(prompt) :].tolist()
+            output = self._model.generate(
+                tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=limit, **settings
+            )
+        new_tokens = output[0, tokens.shape[1] :].tolist()
         stopped = bool(new_tokens) and new_tokens[-1] in self._format.stop_token_ids
         return self._format.answer(len(prompt), new_tokens[:-1] if stopped else new_tokens, stopped)
+
+    def _read_prefix(self, path: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return keys and values of the virtual tokens, a pair a layer; none if there is no such file."""
+        if not path.is_file():
+            return []
+        tensors = load_file(path, device=str(self._model.device))
+        return [(tensors[f"key.{layer}"], tensors[f"value.{layer}"]) for layer in range(len(tensors) // 2)]

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tasks.contracts.artifacts import AdapterRef, BaseModelRef, DatasetRef, EvalReport, GateDecision, Interval
-from tasks.contracts.config import RetrainConfig, TrainingSection
+from tasks.contracts.config import RetrainConfig
+from tasks.contracts.training_config import TrainingSection
 from tasks.registry.model_card import model_card
 
 

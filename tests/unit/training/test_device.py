@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.contracts.config import TrainingSection
+from tasks.contracts.training_config import TrainingSection
 from tasks.training.device import choose_device
 
 

@@ -5,11 +5,11 @@ import itertools
 import pytest
 from tiny_model import make_tiny_base_model
 
-from tasks.contracts.config import TrainingSection
 from tasks.contracts.engine import TEMPLATE_DATE, load_chat_template
-from tasks.training.examples import Example, batches_by_length, encode_row
-from tasks.training.process import plan_steps
-from tasks.training.schedule import learning_rate_at
+from tasks.contracts.training_config import TrainingSection
+from tasks.training.loop.batches import plan_steps
+from tasks.training.loop.examples import Example, batches_by_length, encode_row
+from tasks.training.loop.schedule import learning_rate_at
 
 ROW = {"messages": [{"role": "user", "content": "Name it."}, {"role": "assistant", "content": "Return the sum."}]}
 

@@ -7,9 +7,10 @@ import pytest
 
 from tasks.contracts import store as store_module
 from tasks.contracts.artifacts import BaseModelRef, DatasetRef, ServableModel
-from tasks.contracts.config import ServingSection, TrainingSection
+from tasks.contracts.config import ServingSection
 from tasks.contracts.home import PROJECT_ROOT
 from tasks.contracts.store import NotInStore, Store
+from tasks.contracts.training_config import TrainingSection
 from tasks.evaluation.generation import generate_predictions
 from tasks.serving.build import build_servable
 from tasks.training.adapter import TrainingJob, train_adapter

@@ -1,0 +1,41 @@
+"""Memory while training: what a forward pass keeps, what is used, and whether an error says that it ran out."""
+
+import resource
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tasks.training.loop.examples import Example
+
+if TYPE_CHECKING:
+    import torch
+
+EAGER_ATTENTION_BYTES = 1_500_000_000
+"""On a CPU, eager attention trains short rows faster than the fused kernel, whose backward pass is slow there; it keeps
+all scores, so longer rows go through the kernel (DECISIONS.md)."""
+
+
+def attention_bytes(config: Any, batch: Sequence[Example]) -> int:
+    """Return what eager attention keeps of a batch for the backward pass.
+
+    Rows × heads × T² scores a layer, each as bf16 score, fp32 softmax and bf16 weight: 8 bytes.
+    """
+    longest = max(len(example) for example in batch)
+    return len(batch) * int(config.num_attention_heads) * longest**2 * int(config.num_hidden_layers) * 8
+
+
+def peak_bytes(device: "torch.device") -> int:
+    """Return the most memory used so far: on a GPU what torch allocated, else the process's resident set."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that there was no memory left; torch raises a plain RuntimeError for a CPU's."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -1,0 +1,132 @@
+"""What is minimised: answers (sft), chosen before rejected ones (dpo), or a teacher's opinion (distillation).
+
+An objective gives the sum of its loss over some rows, and what the sums of a step are divided by together. So a step
+has the same gradient however its rows are divided into micro-batches, whether they are of equal length or not.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tasks.training.loop.collate import Batch, Tokens, collate
+from tasks.training.loop.examples import Example
+from tasks.training.loop.trainee import Trainee
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Objective(ABC):
+    """A loss over examples, which are named by their number."""
+
+    def __init__(self, trainee: Trainee, examples: Sequence[Example]) -> None:
+        self.trainee, self.examples = trainee, examples
+
+    @abstractmethod
+    def loss_sum(self, rows: Sequence[int]) -> "torch.Tensor":
+        """Return the loss of some examples, summed."""
+
+    def divisor(self, rows: Sequence[int]) -> int:
+        """Return what the loss of these examples is divided by: their answers' tokens, unless said otherwise."""
+        return sum(len(self.examples[row].answer_ids) for row in rows)
+
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
+        """Compute what is needed of the model as it is before its first step."""
+
+    def _answers(self, rows: Sequence[int]) -> list[Tokens]:
+        return [(self.examples[row].prompt_ids, self.examples[row].answer_ids) for row in rows]
+
+    def _forward(self, sequences: Sequence[Tokens]) -> "tuple[Batch, torch.Tensor]":
+        batch = collate(sequences, self.trainee.place.device)
+        return batch, self.trainee.logits(batch.ids, batch.attended, batch.wanted).float()
+
+
+class Supervised(Objective):
+    """Cross-entropy of the answers' tokens, in nats."""
+
+    def loss_sum(self, rows: Sequence[int]) -> "torch.Tensor":
+        """Return the loss of some examples, summed over their answers' tokens."""
+        from torch.nn.functional import cross_entropy
+
+        batch, logits = self._forward(self._answers(rows))
+        return cross_entropy(logits, batch.targets, reduction="sum")
+
+
+class Preference(Objective):
+    """Direct preference optimisation (Rafailov et al., 2023): -log σ(β (Δ chosen - Δ rejected)).
+
+    Δ is the log-probability of an answer under the model less that under the model as it was at the start.
+    """
+
+    def __init__(self, trainee: Trainee, examples: Sequence[Example], beta: float) -> None:
+        super().__init__(trainee, examples)
+        self._beta = beta
+        self._margins_at_start: list[float] = []
+
+    def divisor(self, rows: Sequence[int]) -> int:
+        """Return the number of pairs."""
+        return len(rows)
+
+    def prepare(self) -> None:
+        """Compute the margin of each pair under the model as it starts."""
+        import torch
+
+        with torch.inference_mode():
+            self._margins_at_start = [self._margins([row]).item() for row in range(len(self.examples))]
+
+    def loss_sum(self, rows: Sequence[int]) -> "torch.Tensor":
+        """Return the loss of some pairs, summed."""
+        from torch.nn.functional import logsigmoid
+
+        margins = self._margins(rows)
+        at_start = margins.new_tensor([self._margins_at_start[row] for row in rows])
+        return -logsigmoid(self._beta * (margins - at_start)).sum()
+
+    def _margins(self, rows: Sequence[int]) -> "torch.Tensor":
+        """Return log p(chosen) - log p(rejected) of each pair, (B,)."""
+        from torch.nn.functional import cross_entropy
+
+        rejected = [(self.examples[row].prompt_ids, self.examples[row].rejected_ids) for row in rows]
+        batch, logits = self._forward([*self._answers(rows), *rejected])
+        log_p = logits.new_zeros(2 * len(rows))
+        log_p = log_p.index_add(0, batch.rows, -cross_entropy(logits, batch.targets, reduction="none"))
+        return log_p[: len(rows)] - log_p[len(rows) :]
+
+
+class Distillation(Objective):
+    """Knowledge distillation (Hinton et al., 2015): (1 - w) cross-entropy + w T² KL(teacher ‖ student) at T."""
+
+    def __init__(self, trainee: Trainee, examples: Sequence[Example], teacher: Any) -> None:
+        super().__init__(trainee, examples)
+        self._teacher = teacher
+
+    def loss_sum(self, rows: Sequence[int]) -> "torch.Tensor":
+        """Return the loss of some examples, summed over their answers' tokens."""
+        import torch
+        from torch.nn.functional import cross_entropy, kl_div, log_softmax
+
+        batch, logits = self._forward(self._answers(rows))
+        with torch.inference_mode():
+            taught = self._teacher(
+                input_ids=batch.ids, attention_mask=batch.attended, logits_to_keep=batch.wanted
+            ).logits.float()
+        weight, temperature = self.trainee.training.teacher_weight, self.trainee.training.temperature
+        # A vocabulary may be padded to another size than the teacher's; the tokenizer is the same.
+        words = min(taught.shape[-1], logits.shape[-1])
+        divergence = kl_div(
+            log_softmax(logits[:, :words] / temperature, dim=-1),
+            log_softmax(taught[:, :words] / temperature, dim=-1).clone(),
+            reduction="sum",
+            log_target=True,
+        )
+        own = cross_entropy(logits, batch.targets, reduction="sum")
+        return (1 - weight) * own + weight * temperature**2 * divergence
+
+
+def make_objective(trainee: Trainee, examples: Sequence[Example], teacher: Any = None) -> Objective:
+    """Return the configured objective over some examples."""
+    if trainee.training.objective == "dpo":
+        return Preference(trainee, examples, trainee.training.dpo_beta)
+    if trainee.training.objective == "distillation":
+        return Distillation(trainee, examples, teacher)
+    return Supervised(trainee, examples)

@@ -1,0 +1,196 @@
+"""The model while it is trained: the base with what the method puts on it, how it is called, and how it is saved."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.contracts.hidden_modules import hidden_modules
+from tasks.contracts.training_config import TrainingSection
+from tasks.training.parts import with_added_layers, with_virtual_tokens
+from tasks.training.shape import check_training, model_without_weights
+
+if TYPE_CHECKING:
+    import torch
+
+VIRTUAL_TOKENS = "virtual_tokens"
+"""Beside added layers, virtual tokens are saved in a folder of this name."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and in which precision the base computes."""
+
+    device: "torch.device"
+    dtype: "torch.dtype"
+
+
+class Trainee:
+    """A base model with fresh trainable parts.
+
+    Shapes: B rows, T tokens of the longest, V words, N tokens whose logits are wanted.
+    """
+
+    def __init__(self, base: Path, training: TrainingSection, place: Place) -> None:
+        """Load the base and put the parts on it.
+
+        Raises:
+            TrainingError: the model's shape rules out what is configured; said before any weight is loaded.
+        """
+        from transformers import AutoTokenizer
+
+        self.training, self.place = training, place
+        self.tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+        self.new_token_ids = add_tokens(self.tokenizer, training.new_tokens)
+        check_training(model_without_weights(base, len(self.tokenizer)), training)
+        self.transformer = _load_base(base, training, place)
+        if self.new_token_ids and len(self.tokenizer) > self.transformer.get_input_embeddings().num_embeddings:
+            self.transformer.resize_token_embeddings(len(self.tokenizer))
+        self.layers: Any = None
+        self.virtual: Any = None
+        method = training.chosen
+        # peft imports bitsandbytes if it finds it, 2 s here, which only a quantised model needs.
+        with hidden_modules(*(() if training.method == "qlora" else ("bitsandbytes",))):
+            if method.adds_layers:
+                self.layers = with_added_layers(self.transformer, training, self.new_token_ids)
+            if method.has_virtual_tokens:
+                self.virtual = with_virtual_tokens(self.transformer, training)
+        self._start = self._remember_start()
+        if training.activation_checkpointing:
+            self.transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def trained_parameters(self) -> "dict[str, torch.nn.Parameter]":
+        """Return what is trained, by name, always in the same order."""
+        named: dict[str, Any] = {}
+        if self.virtual is not None:
+            named |= {f"virtual.{name}": p for name, p in self.virtual.prompt_encoder.named_parameters()}
+        if self.layers is not None or self.virtual is None:
+            named |= dict(self.transformer.named_parameters())
+        return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+
+    def logits(self, ids: "torch.Tensor", attended: "torch.Tensor", wanted: "torch.Tensor") -> "torch.Tensor":
+        """Return the logits where they are wanted, and only there.
+
+        With a vocabulary of 49,152 all of them would be most of the memory and a large share of the time.
+
+        Args:
+            ids: (B, T) token ids.
+            attended: (B, T) 1 where there is a token, 0 where there is padding.
+            wanted: (B, T) True at the tokens whose following token is to be predicted.
+
+        Returns:
+            (N, V) logits, row by row.
+        """
+        import torch
+
+        inputs: dict[str, Any] = {"input_ids": ids}
+        if self.virtual is not None:
+            rows, count = len(ids), self.training.virtual_tokens
+            attended = torch.cat([attended.new_ones(rows, count), attended], dim=1)
+            prompt = self.virtual.get_prompt(rows)
+            if isinstance(prompt, torch.Tensor):  # embeddings, which take places before the row
+                embedded = self.transformer.get_input_embeddings()(ids)
+                inputs = {"inputs_embeds": torch.cat([prompt.to(embedded.dtype), embedded], dim=1)}
+                wanted = torch.cat([wanted.new_zeros(rows, count), wanted], dim=1)
+            else:
+                inputs["past_key_values"] = prompt
+        # The model's own forward pass, because some families scale or cap what comes out of the head.
+        logits: torch.Tensor = self.transformer(**inputs, attention_mask=attended, logits_to_keep=wanted).logits
+        return logits
+
+    def save(self, out: Path, base_name: str) -> None:
+        """Save what was trained as safetensors in peft's layout, or the whole model after full fine-tuning.
+
+        Args:
+            out: the directory.
+            base_name: what the adapter's configuration calls the base; never a path of this machine.
+        """
+        out.mkdir(parents=True, exist_ok=True)
+        if self.layers is not None:
+            self._save_layers(out, base_name)
+        if self.virtual is not None:
+            _name_base(self.virtual, base_name)
+            self.virtual.save_pretrained(out / VIRTUAL_TOKENS if self.layers is not None else out)
+        if self.training.chosen.trains_weights:
+            self.transformer.save_pretrained(out)
+        if self.new_token_ids:
+            self.tokenizer.save_pretrained(out)
+        for card in out.rglob("README.md"):  # peft's empty model card
+            card.unlink()
+
+    def _save_layers(self, out: Path, base_name: str) -> None:
+        _name_base(self.layers, base_name)
+        # "auto" would look the base up on the hub to see whether its embeddings were resized.
+        settings: dict[str, Any] = {"save_embedding_layers": False}
+        if self._start is None:
+            self.layers.save_pretrained(out, **settings)
+        else:
+            self.layers.save_pretrained(out, path_initial_model_for_weight_conversion=self._start.name, **settings)
+
+    def _remember_start(self) -> "tempfile.TemporaryDirectory[str] | None":
+        """Keep PiSSA's first matrices: it moved them out of the base's weights, and saving takes them off again."""
+        if self.training.method != "pissa":
+            return None
+        folder = tempfile.TemporaryDirectory(prefix="llm-retrain-pissa-")
+        self.layers.save_pretrained(folder.name, save_embedding_layers=False)
+        return folder
+
+
+def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> list[int]:
+    """Add tokens that the tokenizer lacks, and return the ids of those that were added."""
+    known = tokenizer.get_vocab()
+    missing = [token for token in tokens if token not in known]
+    tokenizer.add_tokens(missing)
+    return [tokenizer.convert_tokens_to_ids(token) for token in missing]
+
+
+def _name_base(peft_model: Any, base_name: str) -> None:
+    config = peft_model.peft_config["default"]
+    config.base_model_name_or_path = base_name
+    if isinstance(getattr(config, "target_modules", None), set):  # its order differs between processes
+        config.target_modules = sorted(config.target_modules)
+    if isinstance(getattr(config, "feedforward_modules", None), set):
+        config.feedforward_modules = sorted(config.feedforward_modules)
+
+
+def _load_base(base: Path, training: TrainingSection, place: Place) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    quantization = _nf4(place.dtype) if training.method == "qlora" else {}
+    if quantization and place.device.type == "cuda":
+        quantization["device_map"] = {"": str(place.device)}  # 4-bit weights are packed on the device they load to
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype=place.dtype, trust_remote_code=False, use_safetensors=True, **quantization
+    )
+    if not quantization:
+        model.to(place.device)
+    else:
+        _keep_nf4_unpacked(model)
+    model.config.use_cache = False
+    return model
+
+
+def _nf4(dtype: "torch.dtype") -> dict[str, Any]:
+    from transformers import BitsAndBytesConfig
+
+    return {
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    }
+
+
+def _keep_nf4_unpacked(model: Any) -> None:
+    """Stop bitsandbytes 0.50 from repacking weights in place on AVX512-BF16 CPUs, which scrambles later training.
+
+    Can go when a forward pass in eval mode leaves `Linear4bit.weight` as it was.
+    """
+    import bitsandbytes
+
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
