@@ -3,11 +3,12 @@ PYTHON ?= python3.11
 VENV := .venv
 SERVING := .venv-serving
 BENCH := .venv-bench
+BENCH_TRAIN := .venv-bench-train
 # Several portions of tests at a time (tests/portions.py), each with its share of the processors (tests/conftest.py).
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export LLM_RETRAIN_SERVING_ENV ?= $(CURDIR)/$(SERVING)
 
-.PHONY: help quickstart test test-gpu check unit bench-engines bench-data format install serving serving-transformers lock clean
+.PHONY: help quickstart test test-gpu check unit bench-engines bench-data bench-train bench-gpu format install serving serving-transformers lock clean
 
 help:
 	@echo "make quickstart   install, then fine-tune, score, gate, register and serve a real model"
@@ -16,6 +17,8 @@ help:
 	@echo "make check        ruff, mypy, unit tests"
 	@echo "make bench-engines   serving engines side by side, after the quickstart"
 	@echo "make bench-data      the data engine and its peers side by side (20 minutes, both cores)"
+	@echo "make bench-train     the training step beside Trainer + peft and TRL (over an hour, both cores)"
+	@echo "make bench-gpu       training at the shapes of 8B and 1B models, random weights (needs a CUDA device)"
 	@echo "make clean        delete the environments (the state in .llm-retrain stays)"
 
 quickstart: install serving
@@ -42,6 +45,13 @@ bench-engines: install serving
 
 bench-data: install $(BENCH)/.installed
 	$(VENV)/bin/python benchmarks/data.py --peers-python $(BENCH)/bin/python
+
+bench-train: install $(BENCH_TRAIN)/.installed
+	$(VENV)/bin/python benchmarks/training.py --peers-python $(BENCH_TRAIN)/bin/python
+
+# Not yet run by us: it needs a CUDA device.
+bench-gpu: install
+	$(VENV)/bin/python benchmarks/gpu.py
 
 format: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff format .
@@ -82,10 +92,16 @@ $(BENCH)/.installed: requirements/bench-data.txt
 	$(BENCH)/bin/pip install --quiet --requirement requirements/bench-data.txt
 	@touch $@
 
+# What training is compared with; apart, because TRL is no part of the product.
+$(BENCH_TRAIN)/.installed: requirements/bench-train.txt constraints.txt
+	$(PYTHON) -m venv $(BENCH_TRAIN)
+	$(BENCH_TRAIN)/bin/pip install --quiet --constraint constraints.txt --requirement requirements/bench-train.txt
+	@touch $@
+
 lock: $(VENV)/.installed-dev
 	@(echo "# Exact versions of the project's environment, as a fresh install resolves them. Python 3.11, Linux x86-64."; \
 	  echo "# Make again: make lock"; \
 	  $(VENV)/bin/pip freeze --exclude-editable | sed -e 's/+cpu$$//') > constraints.txt
 
 clean:
-	rm -rf $(VENV) $(SERVING) $(BENCH)
+	rm -rf $(VENV) $(SERVING) $(BENCH) $(BENCH_TRAIN)
