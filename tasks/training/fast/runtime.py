@@ -1,18 +1,32 @@
-"""Freed memory stays with the process: a training step frees and asks for the same gigabyte again and again."""
+"""Settings of the C runtimes under PyTorch, for a process that trains and ends."""
 
 import ctypes
+import os
 import sys
 
+SPIN_COUNT = "3000"
+"""How often a waiting thread of GNU OpenMP looks before it sleeps. Its own count is a hundred times that, and a thread
+burns all of it at each of thousands of operations a step when something else runs on the other core (DECISIONS.md)."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
 _NEVER_TRIM_BYTES = 2**31 - 1
 _LARGEST_FROM_HEAP_BYTES = 32 << 20  # glibc refuses more
+
+
+def prepare_runtime() -> None:
+    """Make waiting and allocating cheap; call it before torch is imported, which is when OpenMP reads its settings.
+
+    Settings of the user's own in the environment are left as they are.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    keep_freed_memory()
 
 
 def keep_freed_memory() -> bool:
     """Tell glibc to give nothing back to the kernel and to serve up to 32 MB from the heap; say whether it did.
 
     Otherwise each large tensor is mapped and unmapped, and the kernel clears its pages each time: 39,000 page faults
-    an optimizer step became 9,000 (DECISIONS.md). For a process that trains and ends.
+    an optimizer step became 9,000 (DECISIONS.md).
     """
     if not sys.platform.startswith("linux"):
         return False

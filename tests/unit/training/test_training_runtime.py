@@ -1,0 +1,45 @@
+"""The runtimes under PyTorch are set before it is imported, and a user's own settings are left alone."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+_FAULTS = """
+import json, os, resource
+import tasks.training.fast.runtime as runtime
+if {prepared}: runtime.prepare_runtime()
+import torch
+def step():
+    for size in (3, 9): torch.empty(size << 20, dtype=torch.uint8).fill_(1)
+for _ in range(3): step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20): step()
+print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, os.environ.get("GOMP_SPINCOUNT")]))
+"""
+
+
+def faults_and_spins(prepared, **environment):
+    bare = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    code = _FAULTS.format(prepared=prepared)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=bare | environment
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
+def test_memory_that_a_step_frees_is_not_cleared_anew_by_the_kernel():
+    without, _ = faults_and_spins(prepared=False)
+    with_it, spins = faults_and_spins(prepared=True)
+    assert with_it < without / 10
+    assert spins == "3000"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "spins"), [("OMP_WAIT_POLICY", "ACTIVE", None), ("GOMP_SPINCOUNT", "7", "7")]
+)
+def test_a_users_own_settings_of_openmp_stay(name, value, spins):
+    assert faults_and_spins(prepared=True, **{name: value})[1] == spins
