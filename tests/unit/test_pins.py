@@ -20,6 +20,7 @@ def pins_of(name):
 
 PROJECT, SERVING = pins_of("constraints.txt"), pins_of("requirements/serving.txt")
 TRANSFORMERS = pins_of("requirements/serving-transformers.txt")
+BENCH_TRAIN = pins_of("requirements/bench-train.txt")
 
 
 def declared():
@@ -40,6 +41,11 @@ def test_what_makes_the_answers_is_the_same_version_where_they_are_evaluated_and
 @pytest.mark.parametrize("package", ["torch", "transformers", "safetensors"])
 def test_the_reference_engine_serves_with_the_versions_that_trained(package):
     assert PROJECT[package] == TRANSFORMERS[package]
+
+
+@pytest.mark.parametrize("package", sorted(BENCH_TRAIN.keys() - {"trl"}))
+def test_training_is_compared_with_the_versions_that_the_product_trains_with(package):
+    assert BENCH_TRAIN[package] == PROJECT[package]
 
 
 def test_the_traps_stay_closed():

@@ -25,8 +25,8 @@ def prepare_runtime() -> None:
 def keep_freed_memory() -> bool:
     """Tell glibc to give nothing back to the kernel and to serve up to 32 MB from the heap; say whether it did.
 
-    Otherwise each large tensor is mapped and unmapped, and the kernel clears its pages each time: 39,000 page faults
-    an optimizer step became 9,000 (DECISIONS.md).
+    Otherwise a step's activations go back at its end and the kernel clears their pages for the next one: 39,000 page
+    faults an optimizer step became 9,000 (DECISIONS.md).
     """
     if not sys.platform.startswith("linux"):
         return False
