@@ -20,7 +20,8 @@ def main(order: Path, rows: int) -> None:
     from tasks.data.ingest import Place, ingest
     from tasks.training.base_model import prepare_base_model
     from tasks.training.fast.rows import pack_rows
-    from tasks.training.process import encode_rows, plan_steps
+    from tasks.training.loop.batches import plan_steps
+    from tasks.training.loop.examples import RowEncoder, encode_rows
 
     home, config = Home.from_environment(), load_config("quickstart")
     store = Store(home.store)
@@ -28,9 +29,9 @@ def main(order: Path, rows: int) -> None:
     data, place = config.data.model_copy(update={"train_rows": rows}), Place(home, store)
     dataset = build_dataset(ingest(data, place, data.sources), None, data, place, base)
     training = config.training.model_copy(update={"device": "cpu"})
-    tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=False)
+    encoder = RowEncoder(AutoTokenizer.from_pretrained(base.path, trust_remote_code=False), "")
     parts = {
-        name: encode_rows(dataset.path / f"{name}.jsonl", tokenizer, "", training.max_length_tokens)[0]
+        name: encode_rows(dataset.path / f"{name}.jsonl", encoder, training, training.max_length_tokens).examples
         for name in ("train", "eval")
     }
     train = parts["train"]
@@ -42,7 +43,7 @@ def main(order: Path, rows: int) -> None:
         **{name: [[example.prompt_ids, example.answer_ids] for example in part] for name, part in parts.items()},
     }
     order.write_text(json.dumps(facts), encoding="utf-8")
-    steps = plan_steps(train, training)
+    steps = plan_steps([len(example) for example in train], training)
     computed = sum(len(pack_rows([train[row] for row in step]).ids) for step in steps)
     counted = {"tokens": sum(map(len, train)), "answer_tokens": sum(len(example.answer_ids) for example in train)}
     print(json.dumps({**counted, "computed_tokens": computed, "steps": len(steps)}))

@@ -7,8 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-from tasks.contracts.config import TrainingSection
 from tasks.training import process
+from tasks.training.fast.runtime import prepare_runtime
+from tasks.training.loop import loop
 
 
 def main(order_path: Path, out: Path, way: str) -> None:
@@ -16,16 +17,17 @@ def main(order_path: Path, out: Path, way: str) -> None:
     order = json.loads(order_path.read_text(encoding="utf-8"))
     settings = dict(order["training"])
     if way == "fp32":
-        from tasks.training.fast import model
+        from tasks.training.loop import trainee
 
         settings["precision"] = "fp32"
-        model.why_not_fast = lambda _: "the plain way is what is measured"
+        trainee.why_not_fast = lambda _: "the plain way is what is measured"
     seconds = []
-    process.say = lambda event, **facts: seconds.append(facts["seconds"]) if event == "step" else None
-    training = TrainingSection.model_validate(settings)
-    process.train(Path(order["base"]), Path(order["rows"]), out, training, system_prompt="", base_name=order["base"])
+    loop.say = lambda event, **facts: seconds.append(facts["seconds"]) if event == "step" else None
+    told = {"base": order["base"], "base_name": order["base"], "rows": order["rows"], "out": str(out)}
+    process.run({**told, "training": settings, "system_prompt": "", "replay": "", "teacher": "", "checkpoints": ""})
     print(json.dumps({"seconds": seconds[-1], "adapter": str(out)}))
 
 
 if __name__ == "__main__":
+    prepare_runtime()
     main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

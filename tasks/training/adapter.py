@@ -19,6 +19,7 @@ log = logging.getLogger("llm_retrain.training")
 
 _CODE = (
     *(f"tasks/training/{name}.py" for name in ("adapter", "device", "parts", "process", "shape")),
+    "tasks/training/fast",
     "tasks/training/loop",
     "tasks/contracts/engine.py",
     "tasks/contracts/methods.py",

@@ -8,6 +8,7 @@ from tasks.contracts.errors import TrainingError
 from tasks.contracts.training_config import TrainingSection
 from tasks.contracts.worker import say, worker_main
 from tasks.training.device import choose_device
+from tasks.training.fast.runtime import prepare_runtime
 from tasks.training.loop.batches import plan_steps
 from tasks.training.loop.consolidation import Consolidation
 from tasks.training.loop.examples import EncodedRows, Example, RowEncoder, encode_rows
@@ -145,4 +146,5 @@ def _say_start(own: EncodedRows, held_out: list[Example], loop: Loop) -> None:
 
 
 if __name__ == "__main__":
+    prepare_runtime()
     worker_main(run)

@@ -7,7 +7,7 @@ are as ever. Frozen weights move into larger matrices, of which they become view
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tasks.training.examples import Example
+from tasks.training.loop.examples import Example
 
 if TYPE_CHECKING:
     import torch

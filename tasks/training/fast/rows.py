@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.training.examples import Example
+from tasks.training.loop.examples import Example
 
 if TYPE_CHECKING:
     import torch

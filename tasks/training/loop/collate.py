@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tasks.training.loop.examples import Example
+
 if TYPE_CHECKING:
     import torch
-
-Tokens = tuple[tuple[int, ...], tuple[int, ...]]
-"""Prompt ids and answer ids."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,11 @@ class Batch:
     rows: "torch.Tensor"
 
 
-def collate(sequences: Sequence[Tokens], device: "torch.device") -> Batch:
-    """Pad rows on the right to the longest of them."""
+def collate(examples: Sequence[Example], device: "torch.device") -> Batch:
+    """Pad prompts with their answers on the right to the longest of them."""
     import torch
 
+    sequences = [(example.prompt_ids, example.answer_ids) for example in examples]
     longest = max(len(prompt) + len(answer) for prompt, answer in sequences)
     ids = torch.zeros((len(sequences), longest), dtype=torch.long)
     attended, wanted = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)

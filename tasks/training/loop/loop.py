@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from tasks.training.loop.batches import micro_batches
 from tasks.training.loop.checkpoints import Checkpoint, digest_of_tensors, newest_checkpoint, save_checkpoint
 from tasks.training.loop.consolidation import Consolidation
 from tasks.training.loop.interruption import Interruption
-from tasks.training.loop.memory import EAGER_ATTENTION_BYTES, attention_bytes, peak_bytes, ran_out_of_memory
+from tasks.training.loop.memory import peak_bytes, ran_out_of_memory
 from tasks.training.loop.objectives import Objective
 from tasks.training.loop.optimizer import MasterOptimizer
 from tasks.training.loop.schedule import learning_rate_at
@@ -69,7 +68,6 @@ class Loop:
     def __post_init__(self) -> None:
         self._trainee = self.objective.trainee
         self._training = self._trainee.training
-        self._fused_attention = self._trainee.transformer.config._attn_implementation
         self._lengths = [len(example) for example in self.objective.examples]
         self.progress = Progress(most_tokens=self._training.micro_batch_tokens)
         self._saved_at = time.monotonic()
@@ -151,7 +149,6 @@ class Loop:
         for part in micro_batches(rows, self._lengths, self.progress.most_tokens):
             if self.interruption.requested:
                 self._stop()
-            self._choose_attention(part)
             loss = self.objective.loss_sum(part) / divisor
             total += loss.item()
             if not math.isfinite(total):
@@ -178,12 +175,6 @@ class Loop:
 
     def _parts(self, number: int) -> list[list[int]]:
         return micro_batches(self.schedule[number], self._lengths, self.progress.most_tokens)
-
-    def _choose_attention(self, part: Sequence[int]) -> None:
-        on_cpu = self._trainee.place.device.type == "cpu"
-        batch = [self.objective.examples[row] for row in part]
-        fits = on_cpu and attention_bytes(self._trainee.transformer.config, batch) <= EAGER_ATTENTION_BYTES
-        self._trainee.transformer.set_attn_implementation("eager" if fits else self._fused_attention)
 
     def _say_step(self, loss: float, norm: float, rate: float) -> None:
         progress = self.progress

@@ -6,9 +6,9 @@ has the same gradient however its rows are divided into micro-batches, whether t
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tasks.training.loop.collate import Batch, Tokens, collate
 from tasks.training.loop.examples import Example
 from tasks.training.loop.trainee import Trainee
 
@@ -33,12 +33,8 @@ class Objective(ABC):
     def prepare(self) -> None:  # noqa: B027 - most need nothing
         """Compute what is needed of the model as it is before its first step."""
 
-    def _answers(self, rows: Sequence[int]) -> list[Tokens]:
-        return [(self.examples[row].prompt_ids, self.examples[row].answer_ids) for row in rows]
-
-    def _forward(self, sequences: Sequence[Tokens]) -> "tuple[Batch, torch.Tensor]":
-        batch = collate(sequences, self.trainee.place.device)
-        return batch, self.trainee.logits(batch.ids, batch.attended, batch.wanted).float()
+    def _answers(self, rows: Sequence[int]) -> list[Example]:
+        return [replace(self.examples[row], rejected_ids=()) for row in rows]
 
 
 class Supervised(Objective):
@@ -46,10 +42,7 @@ class Supervised(Objective):
 
     def loss_sum(self, rows: Sequence[int]) -> "torch.Tensor":
         """Return the loss of some examples, summed over their answers' tokens."""
-        from torch.nn.functional import cross_entropy
-
-        batch, logits = self._forward(self._answers(rows))
-        return cross_entropy(logits, batch.targets, reduction="sum")
+        return self.trainee.answer_losses(self._answers(rows))[0].sum()
 
 
 class Preference(Objective):
@@ -84,12 +77,9 @@ class Preference(Objective):
 
     def _margins(self, rows: Sequence[int]) -> "torch.Tensor":
         """Return log p(chosen) - log p(rejected) of each pair, (B,)."""
-        from torch.nn.functional import cross_entropy
-
-        rejected = [(self.examples[row].prompt_ids, self.examples[row].rejected_ids) for row in rows]
-        batch, logits = self._forward([*self._answers(rows), *rejected])
-        log_p = logits.new_zeros(2 * len(rows))
-        log_p = log_p.index_add(0, batch.rows, -cross_entropy(logits, batch.targets, reduction="none"))
+        rejected = [Example(self.examples[row].prompt_ids, self.examples[row].rejected_ids) for row in rows]
+        losses, answers = self.trainee.answer_losses([*self._answers(rows), *rejected])
+        log_p = losses.new_zeros(2 * len(rows)).index_add(0, answers, -losses)
         return log_p[: len(rows)] - log_p[len(rows) :]
 
 
@@ -105,7 +95,8 @@ class Distillation(Objective):
         import torch
         from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-        batch, logits = self._forward(self._answers(rows))
+        batch, logits = self.trainee.answer_logits(self._answers(rows))
+        logits = logits.float()
         with torch.inference_mode():
             taught = self._teacher(
                 input_ids=batch.ids, attention_mask=batch.attended, logits_to_keep=batch.wanted

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.hidden_modules import hidden_modules
 from tasks.contracts.training_config import TrainingSection
+from tasks.training.fast.model import FastModel, why_not_fast
+from tasks.training.loop.collate import Batch, collate
+from tasks.training.loop.examples import Example
+from tasks.training.loop.memory import EAGER_ATTENTION_BYTES, attention_bytes
 from tasks.training.parts import with_added_layers, with_virtual_tokens
 from tasks.training.shape import check_training, model_without_weights
 
@@ -59,6 +63,9 @@ class Trainee:
         self._start = self._remember_start()
         if training.activation_checkpointing:
             self.transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self._fused_attention = self.transformer.config._attn_implementation
+        takes_fast_way = self.layers is not None and self.virtual is None and why_not_fast(self.layers) is None
+        self.fast = FastModel(self.layers) if takes_fast_way else None
 
     def trained_parameters(self) -> "dict[str, torch.nn.Parameter]":
         """Return what is trained, by name, always in the same order."""
@@ -68,6 +75,23 @@ class Trainee:
         if self.layers is not None or self.virtual is None:
             named |= dict(self.transformer.named_parameters())
         return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+
+    def answer_losses(self, examples: Sequence[Example]) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Return the cross-entropy of each answer token in nats, and the example it is of: (N,) fp32, (N,)."""
+        from torch.nn.functional import cross_entropy
+
+        if self.fast is not None and self.fast.fits(examples):
+            return self.fast.target_losses(examples)
+        batch, logits = self.answer_logits(examples)
+        return cross_entropy(logits.float(), batch.targets, reduction="none"), batch.rows
+
+    def answer_logits(self, examples: Sequence[Example]) -> "tuple[Batch, torch.Tensor]":
+        """Return examples as a batch, and the logits (N, V) that predict their answers' tokens."""
+        fits = attention_bytes(self.transformer.config, examples) <= EAGER_ATTENTION_BYTES
+        is_eager = fits and self.place.device.type == "cpu"
+        self.transformer.set_attn_implementation("eager" if is_eager else self._fused_attention)
+        batch = collate(examples, self.place.device)
+        return batch, self.logits(batch.ids, batch.attended, batch.wanted)
 
     def logits(self, ids: "torch.Tensor", attended: "torch.Tensor", wanted: "torch.Tensor") -> "torch.Tensor":
         """Return the logits where they are wanted, and only there.

@@ -6,7 +6,7 @@ from tasks.contracts.training_config import TrainingSection
 from tasks.training.device import choose_device
 
 
-@pytest.mark.parametrize(("native", "expected"), [(True, "bfloat16"), (False, "float32")])
+@pytest.mark.parametrize(("native", "expected"), [(True, "bfloat16"), (False, "float16")])
 def test_bf16_that_a_gpu_only_emulates_is_not_chosen(monkeypatch, native, expected):
     import torch
 

@@ -1,5 +1,6 @@
 """From rows to token ids, to batches, to learning rates."""
 
+import copy
 import itertools
 
 import pytest
@@ -7,8 +8,8 @@ from tiny_model import make_tiny_base_model
 
 from tasks.contracts.engine import TEMPLATE_DATE, load_chat_template
 from tasks.contracts.training_config import TrainingSection
-from tasks.training.loop.batches import plan_steps
-from tasks.training.loop.examples import Example, batches_by_length, encode_row
+from tasks.training.loop.batches import batches_by_length, micro_batches, plan_steps
+from tasks.training.loop.examples import RowEncoder
 from tasks.training.loop.schedule import learning_rate_at
 
 ROW = {"messages": [{"role": "user", "content": "Name it."}, {"role": "assistant", "content": "Return the sum."}]}
@@ -26,7 +27,7 @@ def template_of(tokenizer, source=None):
 
 
 def test_the_prompt_is_what_the_server_sees_and_the_answer_ends_the_turn(tokenizer):
-    example = encode_row(ROW, tokenizer, template_of(tokenizer), "")
+    example = RowEncoder(tokenizer, "").encode(ROW)
     served = tokenizer.apply_chat_template(ROW["messages"][:-1], add_generation_prompt=True, tokenize=False)
     assert tokenizer.decode(example.prompt_ids) == served
     assert tokenizer.decode(example.answer_ids).endswith(tokenizer.eos_token)
@@ -34,16 +35,16 @@ def test_the_prompt_is_what_the_server_sees_and_the_answer_ends_the_turn(tokeniz
 
 
 def test_a_system_prompt_is_put_before_conversations_without_one(tokenizer):
-    template = template_of(tokenizer)
-    example = encode_row(ROW, tokenizer, template, "Be brief.")
+    example = RowEncoder(tokenizer, "Be brief.").encode(ROW)
     assert "Be brief." in tokenizer.decode(example.prompt_ids)
     own = {"messages": [{"role": "system", "content": "Be long."}, *ROW["messages"]]}
-    assert "Be brief." not in tokenizer.decode(encode_row(own, tokenizer, template, "Be brief.").prompt_ids)
+    assert "Be brief." not in tokenizer.decode(RowEncoder(tokenizer, "Be brief.").encode(own).prompt_ids)
 
 
 def test_a_template_that_writes_the_date_teaches_the_day_that_servables_keep(tokenizer):
-    dated = "{{ strftime_now('%Y-%m-%d') }}\n" + tokenizer.chat_template
-    example = encode_row(ROW, tokenizer, template_of(tokenizer, dated), "")
+    dated = copy.deepcopy(tokenizer)
+    dated.chat_template = "{{ strftime_now('%Y-%m-%d') }}\n" + tokenizer.chat_template
+    example = RowEncoder(dated, "").encode(ROW)
     assert tokenizer.decode(example.prompt_ids).startswith(TEMPLATE_DATE)
     assert tokenizer.decode(example.answer_ids) == "Return the sum." + tokenizer.eos_token
 
@@ -61,13 +62,13 @@ def test_batches_hold_every_row_once_and_similar_lengths_together():
 
 
 def test_steps_follow_epochs_and_seed():
-    examples = [Example((1,) * n, (2,)) for n in range(1, 11)]
-    two = plan_steps(examples, TrainingSection(batch_rows=2, epochs=2.0, seed=1))
+    lengths = list(range(2, 12))
+    two = plan_steps(lengths, TrainingSection(batch_rows=2, epochs=2.0, seed=1))
     assert len(two) == 10
     assert sorted(itertools.chain.from_iterable(two[:5])) == sorted(itertools.chain.from_iterable(two[5:]))
-    assert len(plan_steps(examples, TrainingSection(batch_rows=2, epochs=0.4))) == 2
-    assert two == plan_steps(examples, TrainingSection(batch_rows=2, epochs=2.0, seed=1))
-    assert two != plan_steps(examples, TrainingSection(batch_rows=2, epochs=2.0, seed=2))
+    assert len(plan_steps(lengths, TrainingSection(batch_rows=2, epochs=0.4))) == 2
+    assert two == plan_steps(lengths, TrainingSection(batch_rows=2, epochs=2.0, seed=1))
+    assert two != plan_steps(lengths, TrainingSection(batch_rows=2, epochs=2.0, seed=2))
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():
@@ -75,3 +76,31 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():
     assert rates[:3] == [0.5, 1.0, 1.0]
     assert all(later <= earlier for earlier, later in itertools.pairwise(rates[1:]))
     assert 0 <= rates[-1] < 0.01
+
+
+def test_each_fall_of_the_learning_rate_is_the_one_it_is_named_after():
+    def at(step, schedule):
+        return learning_rate_at(step, 100, 1.0, 0.1, schedule)
+
+    assert at(55, "linear") == pytest.approx(0.5)
+    assert at(99, "constant") == 1.0
+    assert at(39, "inverse_sqrt") == pytest.approx((10 / 40) ** 0.5)
+    assert at(55, "cosine") == pytest.approx(0.5)
+
+
+def test_micro_batches_hold_every_row_once_and_keep_to_their_tokens():
+    lengths = [5, 1, 9, 3, 3]
+    assert micro_batches([0, 1, 2, 3, 4], lengths, 0) == [[1, 3, 4, 0, 2]]
+    parts = micro_batches([0, 1, 2, 3, 4], lengths, 9)
+    assert parts == [[1, 3, 4], [0], [2]]
+    assert micro_batches([2, 0], lengths, 4) == [[0], [2]], "a row that is longer alone is a part of its own"
+
+
+def test_replayed_rows_are_a_share_of_every_pass_and_change_from_pass_to_pass():
+    lengths = [4] * 18 + [4] * 50
+    training = TrainingSection(batch_rows=5, epochs=2.0, replay="ab" * 8, replay_share=0.1)
+    steps = plan_steps(lengths, training, own_rows=18)
+    assert len(steps) == 8
+    passes = [sorted(itertools.chain.from_iterable(part)) for part in (steps[:4], steps[4:])]
+    assert all(rows[:18] == list(range(18)) and len(rows) == 20 for rows in passes)
+    assert passes[0][18:] != passes[1][18:]

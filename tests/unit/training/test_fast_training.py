@@ -1,12 +1,13 @@
 """The fast way through a model computes what peft computes, or says why it cannot."""
 
 import pytest
+from tiny_model import make_tiny_base_model, make_tiny_tokenizer
 
-from tasks.contracts.config import TrainingSection
-from tasks.training import process
-from tasks.training.examples import Example
+from tasks.contracts.training_config import TrainingSection
 from tasks.training.fast.model import FastModel, why_not_fast
 from tasks.training.fast.rows import common_start, pack_rows
+from tasks.training.loop.examples import Example
+from tasks.training.loop.trainee import Place, Trainee
 
 START = tuple(range(10, 22))
 TOGETHER = [
@@ -185,21 +186,37 @@ def test_what_the_fast_way_cannot_compute_takes_the_plain_way(family, settings, 
     assert reason in why_not_fast(adapted(family, lora, **settings))
 
 
-def test_a_model_of_another_shape_trains_by_the_plain_way():
+def test_a_trainee_takes_the_fast_way_where_there_is_one_and_both_say_the_same(tmp_path):
+    trainee = trainee_of(make_tiny_base_model(tmp_path))
+    assert trainee.fast is not None
+    fast, _ = trainee.answer_losses(APART)
+    trainee.fast = None
+    plain, _ = trainee.answer_losses(APART)
+    assert fast.tolist() == pytest.approx(plain.tolist(), abs=1e-4)
+
+
+def test_a_model_of_another_shape_trains_by_the_plain_way(tmp_path):
     import torch
-    from peft import LoraConfig, get_peft_model
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    tokenizer = make_tiny_tokenizer()
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=64, n_embd=32, n_layer=2, n_head=2))
-    model = get_peft_model(
-        model, LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM")
-    )
-    before = [p.detach().clone() for p in model.parameters() if p.requires_grad]
-    assert why_not_fast(model) == "model_type gpt2"
-    process.run_steps(model, APART, [[0, 1, 2]], TrainingSection(precision="fp32"), torch.device("cpu"))
-    after = [p for p in model.parameters() if p.requires_grad]
-    assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=32, n_layer=2, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    trainee = trainee_of(tmp_path)
+    assert trainee.fast is None
+    assert why_not_fast(trainee.layers) == "model_type gpt2"
+    trainee.answer_losses(APART)[0].sum().backward()
+    assert all(parameter.grad is not None for parameter in trainee.trained_parameters().values())
+
+
+def trainee_of(base):
+    import torch
+
+    torch.manual_seed(0)
+    place = Place(torch.device("cpu"), torch.float32)
+    return Trainee(base, TrainingSection(precision="fp32", device="cpu", rank=2), place)
 
 
 def test_rows_whose_attention_weights_would_fill_the_memory_take_the_plain_way(monkeypatch):

@@ -97,7 +97,7 @@ def edit_source(tmp_path, monkeypatch):
     ("kind", "source", "matters"),
     [
         ("adapter", "tasks/training/process.py", True),
-        ("adapter", "tasks/training/examples.py", True),
+        ("adapter", "tasks/training/loop/examples.py", True),
         ("adapter", "triton_models/prompt.py", True),
         ("adapter", "tasks/training/steps.py", False),
         ("adapter", "tasks/training/base_model.py", False),
