@@ -73,7 +73,18 @@ def overview(config: RetrainConfig, home: Home) -> dict[str, Any]:
         "answers": answers,
         "warning": disagreement(champion["version"] if champion else None, answers, config.serving),
         "last_runs": last_runs(config.registry, home, _LAST_RUNS),
+        "unfinished_trainings": unfinished_facts(home),
     }
+
+
+def unfinished_facts(home: Home) -> dict[str, int]:
+    """Return how many trainings have checkpoints, which go when they are finished or after 30 days, and their bytes."""
+    from tasks.contracts.store import Store
+    from tasks.training.adapter import unfinished_trainings
+
+    folders = unfinished_trainings(Store(home.store))
+    sizes = [path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {"trainings": len(folders), "bytes": sum(sizes)}
 
 
 def disagreement(champion: int | None, answers: str | None, serving: ServingSection) -> str:
@@ -112,6 +123,12 @@ def render_overview(console: Console, facts: dict[str, Any]) -> None:
         console.print(f"Champion: version {champion['version']} (ROUGE-L {score}), answering as {facts['answers']}")
     if facts["warning"]:
         console.print(f"[bold yellow]Warning[/]: {escape(facts['warning'])}")
+    unfinished = facts["unfinished_trainings"]
+    if unfinished["trainings"]:
+        console.print(
+            f"Unfinished trainings: {unfinished['trainings']}, whose checkpoints take "
+            f"{unfinished['bytes'] / 1e9:.2f} GB; the same run goes on from them"
+        )
     runs = Table(title="Last runs", title_justify="left")
     for column in ("started", "kind", "verdict", "version", "reason"):
         runs.add_column(column)

@@ -91,7 +91,8 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str) -> Outcome:
         if champion is not None:
             systems["champion"] = servable_of(champion)
         answers = {name: generate_predictions(name, system, dataset, home, store) for name, system in systems.items()}
-        adapter = train_adapter(base, dataset, config, home, store, run.log_step)
+        adapter = train_adapter(base, dataset, config, home, store, run.log_training)
+        run.flush_training()
         run.set_tags({"llm_retrain.rows_too_long": str(adapter.rows_too_long)})
         candidate = build_servable(base, adapter, config, home, store)
         answers["candidate"] = generate_predictions("candidate", candidate, dataset, home, store)

@@ -49,7 +49,7 @@ class DatasetRef:
 
 @dataclass(frozen=True)
 class AdapterRef:
-    """A trained adapter (`adapter/`), and what the training process said (`steps.jsonl`).
+    """A trained adapter (`adapter/`), and what the training process said (`events.jsonl`).
 
     `train_rows` were trained on; `rows_too_long` were left out, being longer than training.max_length_tokens.
     """

@@ -8,11 +8,14 @@ A parent of several workers starts each as a `Worker` and may send them facts, w
 
 import ctypes
 import json
+import logging
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -24,12 +27,15 @@ from tasks.contracts import errors
 from tasks.contracts.errors import LlmRetrainError
 from tasks.contracts.home import PROJECT_ROOT
 
+log = logging.getLogger("llm_retrain.worker")
+
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 
 _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 10.0
 _OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError")  # Python's, and what torch raises for a GPU
+_CPU_MEMORY = "can't allocate memory"  # torch's RuntimeError for a CPU
 _SHOWN_CHARS = 400
 _READ_BYTES = 1 << 16
 
@@ -137,11 +143,12 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the process, if it goes on."""
+        """End the process, if it goes on, and log what it says of its end: nobody else reads that any more."""
         with self._opened:
             try:
                 self.end_input()
                 self.terminate()
+                self._read_to_the_end(time.monotonic() + self._order.stop_seconds)
                 self._process.wait(timeout=self._order.stop_seconds)
             except subprocess.TimeoutExpired:
                 self._process.kill()
@@ -149,6 +156,17 @@ class Worker:
             finally:
                 assert self._process.stdout is not None
                 self._process.stdout.close()
+
+    def _read_to_the_end(self, deadline: float) -> None:
+        """Read until the worker says no more; TimeoutExpired if a time comes first."""
+        said = self._error
+        while not self.has_ended:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self], [], [], left)[0]:
+                raise subprocess.TimeoutExpired(self._order.module, self._order.stop_seconds)
+            self.read()
+        if self._error is not None and said is None:
+            log.warning("%s", _explain_error(self._error, self._order))
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when the worker says something, or has ended."""
@@ -230,8 +248,12 @@ _events: list[IO[str]] = []
 
 def say(event: str, **facts: Any) -> None:
     """Say one event to the parent; outside of a worker nobody listens."""
-    for stream in _events:
-        stream.write(json.dumps({"event": event, **facts}) + "\n")
+    for stream in tuple(_events):
+        try:
+            stream.write(json.dumps({"event": event, **facts}) + "\n")
+        except BrokenPipeError:  # the parent is gone: as if it had asked to end
+            _events.remove(stream)
+            signal.raise_signal(signal.SIGTERM)
 
 
 def received() -> Iterator[dict[str, Any]]:
@@ -254,7 +276,7 @@ def _explain_error(said: Event, order: WorkerOrder) -> str:
     message, kind = said["message"], said.get("type")
     if kind is None:
         return str(message)
-    if kind in _OUT_OF_MEMORY:
+    if kind in _OUT_OF_MEMORY or _CPU_MEMORY in message:
         return f"{order.module} ran out of memory ({kind}); {order.memory_hint} (log: {order.log_path})"
     shown = f"{kind}: {message[:_SHOWN_CHARS]}" if message else kind
     return f"{order.module} failed with {shown} (log: {order.log_path})"

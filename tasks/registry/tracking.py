@@ -15,15 +15,14 @@ from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl
 from tasks.registry.connection import connect, experiment_id
+from tasks.registry.training_curve import TrainingCurve
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 log = logging.getLogger("llm_retrain.registry")
 
-_STEP_METRICS = ("loss", "learning_rate", "gradient_norm", "tokens_per_second")
 _PROFILED_ROWS = 20_000
-_FLUSH_SECONDS = 3.0
 
 
 @contextmanager
@@ -41,6 +40,7 @@ def tracked_run(config: RetrainConfig, home: Home, reason: str, tags: dict[str, 
         yield tracked
     except BaseException as error:
         try:
+            tracked.flush_training()
             tracked.set_tags({"llm_retrain.error": f"{type(error).__name__}: {error}"[:4_000]})
             client.set_terminated(run.info.run_id, status="FAILED")
         except Exception as unwritten:  # it must not hide why the run failed
@@ -54,8 +54,19 @@ class TrackedRun:
 
     def __init__(self, client: "MlflowClient", run_id: str, experiment: str) -> None:
         self.client, self.run_id, self.experiment = client, run_id, experiment
-        self._steps: list[dict[str, Any]] = []
-        self._flushed = time.monotonic()
+        self._curve = TrainingCurve(client, run_id)
+
+    def log_training(self, event: dict[str, Any]) -> None:
+        """Log an event of the training: a point of a curve, or a tag for what befell it."""
+        self._curve.add(event)
+
+    def flush_training(self) -> None:
+        """Send what was not sent yet.
+
+        Raises:
+            MlflowException: MLflow did not take it.
+        """
+        self._curve.flush()
 
     def set_tags(self, tags: dict[str, str]) -> None:
         """Set several tags at once."""
@@ -75,41 +86,6 @@ class TrackedRun:
         ]
         self.client.log_batch(self.run_id, params=params)
         self.client.log_dict(self.run_id, settings, "config.json")
-
-    def log_step(self, event: dict[str, Any]) -> None:
-        """Log one optimizer step; sent in batches every few seconds, because single metrics are 20 times slower.
-
-        What cannot be sent, for example because the database is locked, is sent with the next batch: hours of training
-        do not end for it. Only the last batch must arrive.
-        """
-        from mlflow.exceptions import MlflowException
-
-        self._steps.append(event)
-        is_last = event["step"] == event["total_steps"]
-        if not is_last and time.monotonic() - self._flushed <= _FLUSH_SECONDS:
-            return
-        try:
-            self.flush_steps()
-        except MlflowException as error:
-            if is_last:
-                raise
-            self._flushed = time.monotonic()
-            log.warning("The loss curve is behind by %d steps, which are sent again: %s", len(self._steps), error)
-
-    def flush_steps(self) -> None:
-        """Send the optimizer steps that were not sent yet."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1_000)
-        metrics = [
-            Metric(f"train/{name}", float(step[name]), now, step["step"])
-            for step in self._steps
-            for name in _STEP_METRICS
-        ]
-        for start in range(0, len(metrics), 1_000):  # MLflow's own limit for a batch
-            self.client.log_batch(self.run_id, metrics=metrics[start : start + 1_000])
-        self._steps.clear()
-        self._flushed = time.monotonic()
 
     def log_dataset(self, dataset: DatasetRef) -> None:
         """Log the training and evaluation rows as inputs of the run, with the data set's digest.

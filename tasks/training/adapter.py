@@ -9,11 +9,13 @@ from typing import Any
 
 from tasks.contracts.artifacts import AdapterRef, BaseModelRef, DatasetRef
 from tasks.contracts.engine import TEMPLATE_DATE
-from tasks.contracts.errors import TrainingError
+from tasks.contracts.errors import TrainingError, TrainingStopped
 from tasks.contracts.jsonl import digest_of, digest_of_file, read_jsonl, write_jsonl
 from tasks.contracts.store import Store, code_digest, library_versions
 from tasks.contracts.training_config import TrainingSection
 from tasks.contracts.worker import Listener, WorkerOrder, follow, ignore_event
+from tasks.training.announcements import announce
+from tasks.training.oom_killer import OomWatch
 
 log = logging.getLogger("llm_retrain.training")
 
@@ -28,6 +30,10 @@ _CODE = (
 _MEMORY_HINT = "lower training.micro_batch_tokens or training.max_length_tokens"
 _STOP_SECONDS = 120.0
 """Time to save a checkpoint when the training is asked to stop."""
+_CHECKPOINTS = ".checkpoints"
+_RECORDED = ("step", "validation", "smaller", "early_stop")
+_ABANDONED_SECONDS = 30 * 24 * 3600.0
+"""Checkpoints that nobody went on from for so long are removed."""
 _NO_RESULT = ("checkpoint_seconds",)
 """Settings that change no weight."""
 
@@ -106,11 +112,25 @@ def train_adapter(job: TrainingJob, store: Store, log_path: Path, listener: List
 
     def write(out: Path) -> dict[str, Any]:
         started = time.monotonic()
+        remove_abandoned(store, time.time() - _ABANDONED_SECONDS)
         order = job.order(out / "adapter", checkpoints)
         worker = WorkerOrder(
             "tasks.training.process", order, log_path, TrainingError, _MEMORY_HINT, stop_seconds=_STOP_SECONDS
         )
-        events = follow(worker, listener)
+
+        watch = OomWatch(checkpoints)
+
+        def tell(event: dict[str, Any]) -> None:
+            announce(event)
+            watch.note(event)
+            listener(event)
+
+        try:
+            events = follow(worker, tell)
+        except TrainingStopped:
+            raise
+        except TrainingError as error:
+            raise watch.after(error) from None
         facts = _facts(events, out, time.monotonic() - started)
         if facts["rows_too_long"]:
             log.warning(
@@ -136,19 +156,42 @@ def train_adapter(job: TrainingJob, store: Store, log_path: Path, listener: List
 
 def checkpoints_of(store: Store, inputs: dict[str, Any]) -> Path:
     """Return the folder of a training's checkpoints; it is there only while the training is not finished."""
-    return store.root / ".checkpoints" / store.key("adapter", inputs)
+    return store.root / _CHECKPOINTS / store.key("adapter", inputs)
+
+
+def unfinished_trainings(store: Store) -> list[Path]:
+    """Return the folders of checkpoints: trainings that were stopped or killed, or that run now."""
+    return sorted((store.root / _CHECKPOINTS).glob("*"))
+
+
+def remove_abandoned(store: Store, before: float) -> None:
+    """Remove the checkpoints of trainings that have saved none since `before`, in seconds since 1970."""
+    for folder in unfinished_trainings(store):
+        try:
+            newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+        except FileNotFoundError:  # another training replaces or removes its own just now
+            continue
+        if newest < before:
+            log.info("Removing the checkpoints of training %s, which nobody went on with", folder.name[:12])
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def training_events(adapter: AdapterRef) -> list[dict[str, Any]]:
+    """Return the recorded steps, validations and what else befell a training: the curves of a run that reuses it."""
+    return list(read_jsonl(adapter.path / "events.jsonl"))
 
 
 def training_steps(adapter: AdapterRef) -> list[dict[str, Any]]:
-    """Return the recorded optimizer steps of an adapter, for the loss curve of a run that reuses it."""
-    return list(read_jsonl(adapter.path / "steps.jsonl"))
+    """Return the recorded optimizer steps of an adapter."""
+    return [event for event in training_events(adapter) if event["event"] == "step"]
 
 
 def _facts(events: list[dict[str, Any]], out: Path, seconds: float) -> dict[str, Any]:
-    steps = [event for event in events if event["event"] == "step"]
+    told = [{key: value for key, value in event.items() if key != "again"} for event in events]
+    steps = [event for event in told if event["event"] == "step"]
     if not steps or not any((out / "adapter").rglob("*.safetensors")):
         raise TrainingError("the training process ended without an error and without an adapter")
-    write_jsonl(out / "steps.jsonl", steps)
+    write_jsonl(out / "events.jsonl", (event for event in told if event["event"] in _RECORDED))
     start = next(event for event in events if event["event"] == "start")
     files = {
         str(path.relative_to(out)): digest_of_file(path)

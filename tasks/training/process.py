@@ -79,6 +79,7 @@ def hold_out(encoded: EncodedRows, training: TrainingSection) -> tuple[EncodedRo
 def prepare_loop(trainee: Trainee, rows: Rows, order: dict[str, Any], interruption: Interruption) -> Loop:
     """Put together what takes part in a run; what needs the model as it starts is computed here."""
     training = trainee.training
+    trainee.transformer.eval()  # what is computed here is of the model as it serves, without dropout
     teacher = load_teacher(order["teacher"], trainee) if training.objective == "distillation" else None
     examples = [*rows.own, *rows.replayed]
     objective = make_objective(trainee, examples, teacher)
@@ -134,6 +135,7 @@ def _say_start(own: EncodedRows, held_out: list[Example], loop: Loop) -> None:
     say(
         "start",
         total_steps=len(loop.schedule),
+        micro_batch_tokens=loop.largest_micro_batch(),
         rows=len(own.examples),
         rows_too_long=own.left_out,
         rows_cut_off=own.cut_off,

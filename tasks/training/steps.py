@@ -31,9 +31,9 @@ def train_adapter(
     config: RetrainConfig,
     home: Home,
     store: Store,
-    on_step: Callable[[dict[str, Any]], None],
+    on_event: Callable[[dict[str, Any]], None],
 ) -> AdapterRef:
-    """Train in a process of its own; `on_step` gets every optimizer step, also those of an adapter reused."""
+    """Train in a process of its own; `on_event` gets what happens on the way, also of an adapter that is reused."""
     trained_now = False
     with ExitStack() as shown:
         report: Report
@@ -45,13 +45,13 @@ def train_adapter(
                 report = shown.enter_context(stage_progress("training", event["total_steps"], "training-progress"))
             elif event["event"] == "step":
                 report(event["step"], f"loss {event['loss']:.3f}, {event['tokens_per_second']:.0f} tokens/s")
-                on_step(event)
+            on_event(event)
 
         job = adapters.TrainingJob(base, dataset, config.training, config.serving.system_prompt)
         adapter = adapters.train_adapter(job, store, home.logs / "training.log", listener)
     if not trained_now:
-        for step in adapters.training_steps(adapter):
-            on_step(step)
+        for event in adapters.training_events(adapter):
+            on_event(event)
     adapters.log.info(
         "Adapter %s: %d rows, %d tokens, last loss %.3f%s",
         adapter.digest[:12],

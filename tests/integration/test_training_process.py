@@ -163,7 +163,7 @@ def test_a_killed_training_process_is_explained_and_nothing_is_kept(place):
         if event["event"] == "step":
             training_processes(os.getpid())[0].kill()
 
-    with pytest.raises(TrainingError, match=r"SIGKILL.*memory ran out.*training\.batch_rows"):
+    with pytest.raises(TrainingError, match=r"SIGKILL.*memory ran out.*training\.micro_batch_tokens"):
         train(place, FAST.model_copy(update={"epochs": 500.0}), kill)
     assert list(place[2].entries("adapter")) == []
 

@@ -2,45 +2,37 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import TrainingError, TrainingStopped
 from tasks.contracts.worker import say
 from tasks.training.loop.batches import micro_batches
-from tasks.training.loop.checkpoints import Checkpoint, digest_of_tensors, newest_checkpoint, save_checkpoint
+from tasks.training.loop.checkpoints import (
+    Checkpoint,
+    DamagedCheckpoint,
+    UnsavedCheckpoint,
+    asked_tokens,
+    checkpoints_in,
+    digest_of_tensors,
+    read_checkpoint,
+    remove_unfinished,
+    save_checkpoint,
+    set_aside,
+)
 from tasks.training.loop.consolidation import Consolidation
-from tasks.training.loop.interruption import Interruption
-from tasks.training.loop.memory import peak_bytes, ran_out_of_memory
+from tasks.training.loop.interruption import Interruption, StopRequested
+from tasks.training.loop.memory import (
+    gpu_utilisation,
+    peak_bytes,
+    ran_out_of_memory,
+)
 from tasks.training.loop.objectives import Objective
 from tasks.training.loop.optimizer import MasterOptimizer
+from tasks.training.loop.progress import Progress
+from tasks.training.loop.random_state import random_state, set_random_state
 from tasks.training.loop.schedule import learning_rate_at
 from tasks.training.loop.validation import Validation
-
-if TYPE_CHECKING:
-    import torch
-
-_RANDOM_CPU, _RANDOM_GPU = "random.cpu", "random.cuda"
-
-
-@dataclass
-class Progress:
-    """Where a run is.
-
-    Attributes:
-        step: optimizer steps that were taken.
-        tokens: tokens that were trained on, padding not counted.
-        seconds: time in the loop, of all its processes so far.
-        most_tokens: the largest micro-batch, in tokens with padding; 0: no limit.
-        steps: what was said of each step.
-    """
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    most_tokens: int = 0
-    steps: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -67,65 +59,94 @@ class Loop:
 
     def __post_init__(self) -> None:
         self._trainee = self.objective.trainee
-        self._training = self._trainee.training
+        self._training, self._device = self._trainee.training, self._trainee.place.device
         self._lengths = [len(example) for example in self.objective.examples]
         self.progress = Progress(most_tokens=self._training.micro_batch_tokens)
         self._saved_at = time.monotonic()
 
     def resume(self) -> None:
-        """Go back to the newest sound checkpoint, if there is one, and say again what its steps said.
+        """Go back to the newest sound checkpoint, if there is one, and say again what was told until then.
+
+        Checkpoints that cannot be used are set aside and said.
 
         Raises:
             TrainingError: the weights in memory are not, bit by bit, those that were saved.
         """
-        checkpoint = newest_checkpoint(self.checkpoints) if self.checkpoints is not None else None
-        if checkpoint is None:
+        if self.checkpoints is None:
             return
-        self.optimizer.load(checkpoint.tensors, checkpoint.facts)
-        digest = digest_of_tensors(self.optimizer.named_masters())
-        if digest != checkpoint.facts["digest"]:
-            raise TrainingError(
-                f"the checkpoint of step {checkpoint.step} has other weights than were saved ({digest[:12]} instead of "
-                f"{checkpoint.facts['digest'][:12]}); delete {self.checkpoints} to start anew"
-            )
-        self._set_random_state(checkpoint.tensors)
-        if self.validation is not None:
-            self.validation.load(checkpoint.tensors, checkpoint.facts)
-        self.progress = Progress(checkpoint.step, steps=checkpoint.steps, **checkpoint.facts["progress"])
-        say("resumed", step=checkpoint.step, digest=digest)
-        for step in checkpoint.steps:
-            say("step", **step)
+        remove_unfinished(self.checkpoints)
+        for path in checkpoints_in(self.checkpoints):
+            try:
+                self._take_over(read_checkpoint(path))
+                break
+            except DamagedCheckpoint as damage:
+                set_aside(path, damage)
+        tokens, largest = asked_tokens(self.checkpoints), self.largest_micro_batch()
+        if 0 < tokens < largest:
+            self.progress.most_tokens = tokens
+            self.progress.tell("smaller", step=self.progress.step + 1, from_tokens=largest, to_tokens=tokens)
+
+    def largest_micro_batch(self) -> int:
+        """Return the tokens, with padding, of the largest micro-batch of the whole run."""
+        return max(self._largest_part(number) for number in range(len(self.schedule)))
 
     def run(self) -> None:
         """Take the steps that are left.
 
         Raises:
-            TrainingError: the loss or the gradient is not a number.
+            TrainingError: the loss or the gradient is not a number, or a single row does not fit into the memory.
             TrainingStopped: somebody asked to stop; the state is saved.
-            MemoryError: a single row does not fit.
         """
+        self.interruption.defer()
         self._trainee.transformer.train()
-        for number in range(self.progress.step, len(self.schedule)):
-            self._random_at_start = self._random_state()
-            started = time.monotonic()
-            loss = self._gradients(number)
-            self.optimizer.take_gradients()
-            if self.consolidation is not None:
-                self.consolidation.add_gradients(self.optimizer)
-            rate = self._rate(number)
-            norm = self.optimizer.step(rate)
-            self.progress.step = number + 1
-            self.progress.tokens += sum(self._lengths[row] for row in self.schedule[number])
-            self.progress.seconds += time.monotonic() - started
-            self._say_step(loss, norm, rate)
-            enough = self.validation is not None and self.validation.after_step(number + 1)
-            if enough:
-                break
-            if time.monotonic() - self._saved_at >= self._training.checkpoint_seconds:
-                self._random_at_start = self._random_state()
-                self._save()
+        self._random_at_start = random_state(self._device)
+        try:
+            self._validate()  # a stop may have come between a step and its validation
+            while self.progress.step < len(self.schedule) and not (self.validation and self.validation.is_enough):
+                self._take_step(self.progress.step)
+                self._validate()
+                if time.monotonic() - self._saved_at >= self._training.checkpoint_seconds:
+                    self._save()
+            self.interruption.check()
+        except StopRequested:
+            self._stop()
         if self.validation is not None:
             self.validation.restore_best()
+
+    def _take_step(self, number: int) -> None:
+        started = time.monotonic()
+        loss = self._gradients(number)
+        self.optimizer.take_gradients()
+        if self.consolidation is not None:
+            self.consolidation.add_gradients(self.optimizer)
+        rate = self._rate(number)
+        norm = self.optimizer.step(rate)
+        progress = self.progress
+        progress.step = number + 1
+        self._random_at_start = random_state(self._device)
+        progress.tokens += sum(self._lengths[row] for row in self.schedule[number])
+        progress.skipped += not math.isfinite(norm)
+        progress.seconds += time.monotonic() - started
+        progress.tell(
+            "step",
+            step=progress.step,
+            total_steps=len(self.schedule),
+            loss=loss,
+            gradient_norm=norm if math.isfinite(norm) else None,
+            learning_rate=rate,
+            tokens=progress.tokens,
+            tokens_per_second=progress.tokens / progress.seconds,
+            seconds=progress.seconds,
+            micro_batch_tokens=self._largest_part(number),
+            skipped_steps=progress.skipped,
+            memory_bytes=peak_bytes(self._device),
+            gpu_utilisation=gpu_utilisation(self._device),
+        )
+
+    def _validate(self) -> None:
+        if self.validation is None:
+            return
+        self.validation.after_step(self.progress.step, self.interruption, self.progress.tell)
 
     def _rate(self, number: int) -> float:
         training = self._training
@@ -141,14 +162,13 @@ class Loop:
             except (MemoryError, RuntimeError) as error:
                 if not ran_out_of_memory(error):
                     raise
-                self._take_smaller_parts(number, error)
+            self._take_smaller_parts(number)  # out here the error's frames hold no memory any more
 
     def _summed_gradients(self, number: int) -> float:
         rows = self.schedule[number]
         divisor, total = self.objective.divisor(rows), 0.0
-        for part in micro_batches(rows, self._lengths, self.progress.most_tokens):
-            if self.interruption.requested:
-                self._stop()
+        for part in self._parts(number):
+            self.interruption.check()
             loss = self.objective.loss_sum(part) / divisor
             total += loss.item()
             if not math.isfinite(total):
@@ -156,81 +176,95 @@ class Loop:
             self.optimizer.backward(loss)
         return total
 
-    def _take_smaller_parts(self, number: int, error: Exception) -> None:
-        """Halve the micro-batch and go back to the beginning of the step."""
+    def _take_smaller_parts(self, number: int) -> None:
+        """Halve the micro-batch and go back to the beginning of the step.
+
+        Raises:
+            TrainingError: every row is alone already.
+        """
         import torch
 
         self.optimizer.drop_gradients()
-        self._set_random_state(self._random_at_start)
-        rows, most = self.schedule[number], self.progress.most_tokens
-        largest = max(len(part) * max(self._lengths[row] for row in part) for part in self._parts(number))
+        set_random_state(self._random_at_start, self._device)
+        rows, largest = self.schedule[number], self._largest_part(number)
         if len(self._parts(number)) == len(rows):
-            raise MemoryError(
-                f"a single row of {max(self._lengths[row] for row in rows)} tokens does not fit"
-            ) from error
+            raise TrainingError(
+                f"the memory ran out on a single row of {max(self._lengths[row] for row in rows)} tokens; lower "
+                "training.max_length_tokens, or set training.activation_checkpointing"
+            )
         self.progress.most_tokens = max(1, largest // 2)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        say("smaller", step=number + 1, from_tokens=most or largest, to_tokens=self.progress.most_tokens)
+        self.progress.tell("smaller", step=number + 1, from_tokens=largest, to_tokens=self.progress.most_tokens)
 
     def _parts(self, number: int) -> list[list[int]]:
         return micro_batches(self.schedule[number], self._lengths, self.progress.most_tokens)
 
-    def _say_step(self, loss: float, norm: float, rate: float) -> None:
-        progress = self.progress
-        facts = {
-            "step": progress.step,
-            "total_steps": len(self.schedule),
-            "loss": loss,
-            "gradient_norm": norm,
-            "learning_rate": rate,
-            "tokens": progress.tokens,
-            "tokens_per_second": progress.tokens / progress.seconds,
-            "seconds": progress.seconds,
-            "memory_bytes": peak_bytes(self._trainee.place.device),
-        }
-        progress.steps.append(facts)
-        say("step", **facts)
+    def _largest_part(self, number: int) -> int:
+        return max(len(part) * max(self._lengths[row] for row in part) for part in self._parts(number))
 
     def _stop(self) -> None:
         self.optimizer.drop_gradients()
-        saved = self._save()
-        kept = f"; step {self.progress.step} is kept, and the same run goes on from there" if saved else ""
-        raise TrainingStopped(f"the training was asked to stop{kept}")
+        if self._save():
+            kept = f"step {self.progress.step} is kept, and the same run goes on from there"
+        else:
+            kept = "its state could not be saved, and the same run goes on from what was saved before, or begins anew"
+        raise TrainingStopped(f"the training was asked to stop; {kept}")
 
     def _save(self) -> bool:
+        """Save the state between two steps; a disk that is full costs the checkpoint and not the training."""
         if self.checkpoints is None:
             return False
+        self._saved_at = time.monotonic()
         tensors, numbers = self.optimizer.state()
         best_tensors, best_facts = self.validation.state() if self.validation is not None else ({}, {})
-        progress = {key: getattr(self.progress, key) for key in ("tokens", "seconds", "most_tokens")}
-        facts = {
-            **numbers,
-            **best_facts,
-            "progress": progress,
-            "digest": digest_of_tensors(self.optimizer.named_masters()),
-        }
-        save_checkpoint(
-            self.checkpoints,
-            Checkpoint(
-                self.progress.step, {**tensors, **best_tensors, **self._random_at_start}, facts, self.progress.steps
-            ),
-        )
-        self._saved_at = time.monotonic()
+        tensors |= best_tensors | self._random_at_start
+        digest = digest_of_tensors(self.optimizer.named_masters())
+        facts = {**numbers, **best_facts, "progress": self.progress.numbers(), "digest": digest}
+        try:
+            save_checkpoint(self.checkpoints, Checkpoint(self.progress.step, tensors, facts, self.progress.told))
+        except UnsavedCheckpoint as error:
+            say("checkpoint_failed", step=self.progress.step, reason=str(error))
+            return False
         say("checkpoint", step=self.progress.step)
         return True
 
-    def _random_state(self) -> "dict[str, torch.Tensor]":
-        import torch
+    def _take_over(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint, changing nothing if it turns out not to be of this training.
 
-        state = {_RANDOM_CPU: torch.get_rng_state()}
-        if self._trainee.place.device.type == "cuda":
-            state[_RANDOM_GPU] = torch.cuda.get_rng_state(self._trainee.place.device)
-        return state
+        Raises:
+            DamagedCheckpoint: it is not complete, or not of this training.
+            TrainingError: the weights in memory are not, bit by bit, those that were saved.
+        """
+        facts, tensors = checkpoint.facts, checkpoint.tensors
+        misfit = self._missing(checkpoint) or self.optimizer.misfit(tensors, facts["digest"])
+        if misfit:
+            raise DamagedCheckpoint(misfit)
+        self.optimizer.load(tensors, facts)
+        set_random_state(tensors, self._device)
+        if self.validation is not None:
+            self.validation.load(tensors, facts)
+        self.progress = Progress(checkpoint.step, told=checkpoint.told, **facts["progress"])
+        digest = digest_of_tensors(self.optimizer.named_masters())
+        if digest != facts["digest"]:
+            raise TrainingError(
+                f"step {checkpoint.step} was resumed with other weights than were saved ({digest[:12]} instead of "
+                f"{facts['digest'][:12]}); delete {self.checkpoints} to start anew"
+            )
+        say("resumed", step=checkpoint.step, total_steps=len(self.schedule), digest=digest)
+        for event in checkpoint.told:
+            say(**event, again=True)
 
-    def _set_random_state(self, tensors: "dict[str, torch.Tensor]") -> None:
-        import torch
-
-        torch.set_rng_state(tensors[_RANDOM_CPU])
-        if _RANDOM_GPU in tensors:
-            torch.cuda.set_rng_state(tensors[_RANDOM_GPU], self._trainee.place.device)
+    def _missing(self, checkpoint: Checkpoint) -> str:
+        """Name what the facts and random states of a checkpoint lack; the empty string if nothing."""
+        expected = {"digest": (), "scaler": (), "progress": tuple(Progress().numbers())}
+        if self.validation is not None:
+            expected["validation"] = tuple(self.validation.state()[1]["validation"])
+        given = {**checkpoint.tensors, **checkpoint.facts}
+        for name in (*expected, *random_state(self._device)):
+            if name not in given:
+                return f"its state lacks {name}"
+        for name, keys in expected.items():
+            if keys and set(given[name]) != set(keys):
+                return f"its state has other numbers of {name}"
+        return ""

@@ -32,6 +32,18 @@ def peak_bytes(device: "torch.device") -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def gpu_utilisation(device: "torch.device") -> int | None:
+    """Return the percentage of the last second in which a GPU computed; None on a CPU and without nvidia-ml-py."""
+    import torch
+
+    if device.type != "cuda":
+        return None
+    try:
+        return int(torch.cuda.utilization(device))
+    except (ModuleNotFoundError, RuntimeError):  # nvidia-ml-py is not installed, or the driver does not tell
+        return None
+
+
 def ran_out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that there was no memory left; torch raises a plain RuntimeError for a CPU's."""
     import torch

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import TrainingError
 from tasks.contracts.training_config import TrainingSection
+from tasks.training.loop.checkpoints import digest_of_tensors
 from tasks.training.loop.trainee import Place
 
 if TYPE_CHECKING:
     import torch
 
 _MASTER, _STATE = "master.", "optimizer."
+_LEAST_SCALE = 1.0
+"""Loss scaling lifts gradients into the reach of fp16. From here on it would push them down: they overflow unscaled."""
 
 
 class MasterOptimizer:
@@ -50,8 +53,12 @@ class MasterOptimizer:
     def step(self, rate: float) -> float:
         """Clip, step at a learning rate, and return the gradients' norm before clipping.
 
+        Returns:
+            The norm; if it is not finite, scaled gradients were too large for fp16: nothing was changed, and the scale
+            of the next ones is half.
+
         Raises:
-            TrainingError: the norm is not a number, and no loss scaling explains it.
+            TrainingError: the norm is not a number, and loss scaling does not explain it.
         """
         import torch
 
@@ -65,6 +72,11 @@ class MasterOptimizer:
         for master in self.masters:
             master.grad = None
         self.copy_back()
+        if not math.isfinite(norm) and self._scaler.get_scale() < _LEAST_SCALE:
+            raise TrainingError(
+                f"the gradient's norm is {norm} in fp16, although the loss is not scaled up any more; set "
+                "training.precision to bf16 or fp32, or lower training.learning_rate"
+            )
         return norm
 
     def copy_back(self) -> None:
@@ -99,6 +111,31 @@ class MasterOptimizer:
                 else:
                     numbers[f"{_STATE}{place}.{key}"] = value
         return tensors, numbers
+
+    def misfit(self, tensors: "dict[str, torch.Tensor]", digest: str) -> str:
+        """Say why tensors are not what `state` would return here; the empty string if they may be.
+
+        Args:
+            tensors: what is to be loaded.
+            digest: what the masters had when they were saved.
+        """
+        shapes = {name: tuple(master.shape) for name, master in self.named_masters().items()}
+        masters = {name.removeprefix(_MASTER): t for name, t in tensors.items() if name.startswith(_MASTER)}
+        given = {name: tuple(master.shape) for name, master in masters.items()}
+        if shapes != given:
+            name = min(name for name in shapes.keys() | given.keys() if shapes.get(name) != given.get(name))
+            return f"its weights {name} have the shape {given.get(name)} instead of {shapes.get(name)}"
+        if digest_of_tensors(masters) != digest:
+            return "its weights have another digest than was written down"
+        for name, tensor in tensors.items():
+            place = name.removeprefix(_STATE).partition(".")[0]
+            if not name.startswith(_STATE):
+                continue
+            if not place.isdigit() or int(place) >= len(self.masters):
+                return f"its {name} is of weights that are not trained"
+            if tensor.numel() > 1 and tensor.numel() != self.masters[int(place)].numel():
+                return f"its {name} has {tensor.numel()} values for {self.masters[int(place)].numel()} weights"
+        return ""
 
     def load(self, tensors: "dict[str, torch.Tensor]", numbers: dict[str, Any]) -> None:
         """Take over what `state` returned."""

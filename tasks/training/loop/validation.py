@@ -1,9 +1,10 @@
 """The loss on rows that are held out of training: measured now and then, and a reason to stop early."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tasks.contracts.worker import say
+from tasks.training.loop.interruption import Interruption
 from tasks.training.loop.objectives import Objective
 from tasks.training.loop.optimizer import MasterOptimizer
 
@@ -27,36 +28,50 @@ class Validation:
         """
         self._objective, self._optimizer = objective, optimizer
         self._every_steps, self._patience = max(1, every_steps), patience
-        self._best_loss, self._worse = math.inf, 0
+        self._best_loss, self._worse, self._measured_step = math.inf, 0, 0
         self._best: dict[str, torch.Tensor] = {}
 
-    def after_step(self, step: int) -> bool:
-        """Measure if it is time to, say the loss, and return whether training has to end."""
-        if step % self._every_steps:
-            return False
-        loss = self.loss()
-        say("validation", step=step, loss=loss)
+    @property
+    def is_enough(self) -> bool:
+        """Whether training has to end."""
+        return 0 < self._patience <= self._worse
+
+    def after_step(self, step: int, interruption: Interruption, tell: Callable[..., None]) -> None:
+        """Measure, if it is time to and this step was not measured before, and tell the loss.
+
+        Raises:
+            StopRequested: somebody asked to stop; nothing of this measurement is kept.
+        """
+        if step % self._every_steps or step <= self._measured_step:
+            return
+        loss = self.loss(interruption)
+        self._measured_step = step
+        tell("validation", step=step, loss=loss)
         if not self._patience:
-            return False
+            return
         if loss < self._best_loss:
             self._best_loss, self._worse = loss, 0
             self._best = {name: master.detach().clone() for name, master in self._optimizer.named_masters().items()}
         else:
             self._worse += 1
-        if self._worse >= self._patience:
-            say("early_stop", step=step, best_loss=self._best_loss)
-            return True
-        return False
+        if self.is_enough:
+            tell("early_stop", step=step, best_loss=self._best_loss)
 
-    def loss(self) -> float:
-        """Return the mean loss of the held-out rows, without dropout."""
+    def loss(self, interruption: Interruption) -> float:
+        """Return the mean loss of the held-out rows, without dropout.
+
+        Raises:
+            StopRequested: somebody asked to stop.
+        """
         import torch
 
         transformer = self._objective.trainee.transformer
+        rows, total = range(len(self._objective.examples)), 0.0
         transformer.eval()
         with torch.inference_mode():
-            rows = range(len(self._objective.examples))
-            total = sum(self._objective.loss_sum([row]).item() for row in rows)
+            for row in rows:
+                interruption.check()
+                total += self._objective.loss_sum([row]).item()
         transformer.train()
         return total / self._objective.divisor(rows)
 
@@ -67,12 +82,16 @@ class Validation:
 
     def state(self) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
         """Return what a resumed run needs."""
-        facts = {"best_loss": None if math.isinf(self._best_loss) else self._best_loss, "worse": self._worse}
+        facts = {
+            "best_loss": None if math.isinf(self._best_loss) else self._best_loss,
+            "worse": self._worse,
+            "measured_step": self._measured_step,
+        }
         return {_BEST + name: tensor for name, tensor in self._best.items()}, {"validation": facts}
 
     def load(self, tensors: "dict[str, torch.Tensor]", facts: dict[str, Any]) -> None:
         """Take over what `state` returned."""
         saved = facts["validation"]
         self._best_loss = math.inf if saved["best_loss"] is None else saved["best_loss"]
-        self._worse = saved["worse"]
+        self._worse, self._measured_step = saved["worse"], saved["measured_step"]
         self._best = {name.removeprefix(_BEST): t for name, t in tensors.items() if name.startswith(_BEST)}

@@ -96,3 +96,25 @@ def test_a_listener_that_fails_ends_the_worker(run_body):
 
     with pytest.raises(RuntimeError, match="cancelled"):
         run_body("say('started')\nimport time\ntime.sleep(600)", listener=listener)
+
+
+def test_what_a_stopped_worker_says_of_its_end_is_logged(run_body, caplog):
+    def listener(event):
+        raise KeyboardInterrupt
+
+    body = """
+    def stop(*_):
+        raise TrainingError("step 3 is kept")
+    signal.signal(signal.SIGTERM, stop)
+    say('started')
+    import time
+    time.sleep(600)
+    """
+    with pytest.raises(KeyboardInterrupt):
+        run_body(body, listener=listener)
+    assert "step 3 is kept" in caplog.text
+
+
+def test_memory_that_runs_out_on_the_cpu_gives_the_callers_advice(run_body):
+    with pytest.raises(BuildError, match=r"a_worker ran out of memory \(RuntimeError\); lower section\.key"):
+        run_body('raise RuntimeError("DefaultCPUAllocator: can\'t allocate memory")', memory_hint="lower section.key")

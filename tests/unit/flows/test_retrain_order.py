@@ -67,7 +67,7 @@ class Walk:
 
     @contextmanager
     def tracked_run(self, *_):
-        ignored = ("log_dataset", "log_step", "log_report", "log_decision", "set_tags")
+        ignored = ("log_dataset", "log_training", "flush_training", "log_report", "log_decision", "set_tags")
         yield SimpleNamespace(run_id="run", experiment="1", **dict.fromkeys(ignored, lambda *_: None))
 
 

@@ -4,51 +4,121 @@ import pytest
 
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
-from tasks.registry import tracking
+from tasks.registry import training_curve
 from tasks.registry.tracking import TrackedRun, tracked_run
 
 
 class Client:
-    """An MLflow client that takes metrics, except while it is locked."""
+    """An MLflow client that takes metrics and tags, except while it is locked."""
 
     def __init__(self):
-        self.locked, self.steps = False, []
+        self.locked, self.points, self.tags = False, [], {}
 
-    def log_batch(self, _run_id, metrics=()):
+    def log_batch(self, _run_id, metrics=(), tags=()):
         from mlflow.exceptions import MlflowException
 
+        assert len(metrics) <= 1_000
         if self.locked:
             raise MlflowException("database is locked")
-        self.steps += [metric.step for metric in metrics if metric.key == "train/loss"]
+        self.points += [(metric.key, metric.step, metric.value) for metric in metrics]
+        self.tags |= {tag.key: tag.value for tag in tags}
+
+    def steps(self, key):
+        return [step for name, step, _ in self.points if name == key]
 
 
-def step(number):
-    facts = dict.fromkeys(("loss", "learning_rate", "gradient_norm", "tokens_per_second"), 1.0)
-    return {**facts, "step": number, "total_steps": 4}
+def step(number, **facts):
+    common = dict.fromkeys(("loss", "learning_rate", "gradient_norm", "tokens_per_second"), 1.0)
+    return {"event": "step", **common, "step": number, "total_steps": 4, **facts}
 
 
 @pytest.fixture
 def run(monkeypatch):
-    monkeypatch.setattr(tracking, "_FLUSH_SECONDS", -1.0)  # send every step
+    monkeypatch.setattr(training_curve, "_FLUSH_SECONDS", -1.0)  # send every step
     return TrackedRun(Client(), "run", "1")
 
 
 def test_steps_that_mlflow_did_not_take_are_sent_with_the_next(run, caplog):
-    run.log_step(step(1))
+    run.log_training(step(1))
     run.client.locked = True
-    run.log_step(step(2))
-    assert "behind by 1 steps, which are sent again: database is locked" in caplog.text
+    run.log_training(step(2))
+    assert "behind by 4 points, sent again: database is locked" in caplog.text
     run.client.locked = False
-    run.log_step(step(3))
-    assert run.client.steps == [1, 2, 3]
+    run.log_training(step(3))
+    assert run.client.steps("train/loss") == [1, 2, 3]
 
 
-def test_the_last_step_must_arrive(run):
+def test_a_training_does_not_end_for_its_curve_but_a_run_without_its_curve_does_not_go_on(run):
     from mlflow.exceptions import MlflowException
 
     run.client.locked = True
+    run.log_training(step(4))
     with pytest.raises(MlflowException, match="database is locked"):
-        run.log_step(step(4))
+        run.flush_training()
+    run.client.locked = False
+    run.flush_training()
+    assert run.client.steps("train/loss") == [4]
+
+
+def test_points_are_sent_in_batches_and_not_one_by_one(monkeypatch):
+    run = TrackedRun(Client(), "run", "1")
+    for number in range(1, 1_001):
+        run.log_training(step(number))
+    assert run.client.points == [], "the seconds are not over"
+    run.flush_training()
+    assert run.client.steps("train/loss") == list(range(1, 1_001))
+
+
+def test_memory_validation_and_utilisation_are_curves_of_their_own_at_their_steps(run):
+    run.log_training({"event": "start", "total_steps": 4})
+    run.log_training(step(1, memory_bytes=2e9, gpu_utilisation=None, skipped_steps=0))
+    run.log_training({"event": "validation", "step": 1, "loss": 2.5})
+    run.log_training(step(2, memory_bytes=3e9, gpu_utilisation=97, gradient_norm=None, skipped_steps=1))
+    run.flush_training()
+    assert ("validation/loss", 1, 2.5) in run.client.points
+    assert ("train/memory_bytes", 2, 3e9) in run.client.points
+    assert run.client.steps("train/gpu_utilisation") == [2]
+    assert run.client.steps("train/gradient_norm") == [1], "a skipped step has none"
+    assert ("train/skipped_steps", 2, 1.0) in run.client.points
+
+
+def test_what_a_resumed_training_tells_again_is_sent_once(run):
+    for number in (1, 2):
+        run.log_training(step(number))
+    run.log_training({"event": "validation", "step": 2, "loss": 2.5})
+    run.log_training({"event": "resumed", "step": 2, "total_steps": 4, "digest": "a" * 64})
+    for event in (step(1), step(2), {"event": "validation", "step": 2, "loss": 2.5}):
+        run.log_training({**event, "again": True})
+    run.log_training(step(3))
+    run.flush_training()
+    assert run.client.steps("train/loss") == [1, 2, 3]
+    assert run.client.steps("validation/loss") == [2]
+
+
+def test_what_befell_a_training_is_a_tag(run):
+    run.log_training({"event": "resumed", "step": 2, "total_steps": 4, "digest": "abcdef" * 9})
+    run.log_training({"event": "smaller", "step": 3, "from_tokens": 4_096, "to_tokens": 2_048})
+    run.log_training({"event": "early_stop", "step": 4, "best_loss": 1.23456})
+    run.log_training({"event": "damaged_checkpoint", "name": "step-000003", "damage": "torn", "aside": "/x"})
+    run.log_training({"event": "checkpoint_failed", "step": 4, "reason": "No space left on device"})
+    run.flush_training()
+    assert run.client.tags == {
+        "llm_retrain.resumed": "from step 2 of 4, weights abcdefabcdef",
+        "llm_retrain.smaller_micro_batch": "in step 3: 2048 instead of 4096 tokens",
+        "llm_retrain.early_stop": "after step 4, lowest validation loss 1.2346",
+        "llm_retrain.damaged_checkpoint": "step-000003: torn",
+        "llm_retrain.checkpoint_failed": "step 4: No space left on device",
+    }
+
+
+def test_the_curve_of_a_run_that_failed_is_there_up_to_its_failure(tmp_path, empty_registry):
+    home = empty_registry(Home(tmp_path))
+    with pytest.raises(ValueError, match="stopped"), tracked_run(RetrainConfig(), home, "test", {}) as tracked:
+        tracked.log_training(step(1, loss=3.5))
+        raise ValueError("stopped")
+    (point,) = tracked.client.get_metric_history(tracked.run_id, "train/loss")
+    assert (point.step, point.value) == (1, 3.5)
+    assert tracked.client.get_run(tracked.run_id).info.status == "FAILED"
 
 
 def test_why_a_run_failed_is_not_hidden_by_an_mlflow_that_does_not_answer(
