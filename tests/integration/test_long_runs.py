@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -250,20 +251,23 @@ def test_a_prefect_run_that_is_told_to_stop_saves_first_and_does_not_stay_runnin
     }
     (tmp_path / "training_alone.py").write_text(FLOW)
     environment.pop("PREFECT_API_URL", None)
-    with (tmp_path / "said").open("w") as said:
-        run = subprocess.Popen(
-            [sys.executable, str(tmp_path / "training_alone.py"), *arguments, endless.training.model_dump_json()],
-            stdout=subprocess.PIPE, stderr=said, text=True, env=environment,
-        )  # fmt: skip
-        assert run.stdout is not None
-        while run.stdout.readline().strip() != "step":
-            assert run.poll() is None, (tmp_path / "said").read_text()
+    said, events = tmp_path / "said", tmp_path / "events"
+    line = [sys.executable, str(tmp_path / "training_alone.py"), *arguments, endless.training.model_dump_json()]
+    with said.open("w") as errors, events.open("w") as told:  # files: Prefect's temporary server would hold pipes open
+        run = subprocess.Popen(line, stdout=told, stderr=errors, env=environment, start_new_session=True)
+    try:
+        while "step" not in events.read_text().split():
+            assert run.poll() is None, said.read_text()
+            time.sleep(0.2)
         asked = time.monotonic()
         run.terminate()
-        run.communicate(timeout=100)
-    assert time.monotonic() - asked < 30
+        run.wait(timeout=100)
+        assert time.monotonic() - asked < 30
+    finally:
+        with suppress(ProcessLookupError):  # its temporary server, which a SIGTERM leaves behind
+            os.killpg(run.pid, signal.SIGKILL)
     (kept,) = checkpoints_in(checkpoints_of(Store(tmp_path / "home" / "store"), endless.store_inputs()))
-    assert f"step {int(kept.name.removeprefix('step-'))} is kept" in (tmp_path / "said").read_text()
+    assert f"step {int(kept.name.removeprefix('step-'))} is kept" in said.read_text()
     with sqlite3.connect(tmp_path / "prefect" / "prefect.db") as database:
         (state,) = database.execute("select state_name from flow_run").fetchone()
     assert state == "Crashed"

@@ -42,7 +42,7 @@ def said(monkeypatch):
     def note(event, **facts):
         events.append({"event": event, **facts})
 
-    for module in ("loop", "checkpoints"):
+    for module in ("loop", "checkpoints", "progress"):
         monkeypatch.setattr(f"tasks.training.loop.{module}.say", note)
     return events
 

@@ -10,6 +10,7 @@ from tiny_model import make_tiny_base_model
 from tasks.contracts.errors import TrainingStopped
 from tasks.training.loop import loop as loop_module
 from tasks.training.loop.interruption import listening
+from tasks.training.loop.trainee import Trainee
 
 VALIDATION = {"validation_rows": 4, "validations": 1, "patience": 0}
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -45,17 +46,15 @@ def test_while_a_run_is_prepared_a_signal_ends_it_at_once(number):
 )
 def test_what_is_computed_before_the_first_step_can_be_stopped(settings, tiny, monkeypatch):
     """Both take a forward pass for each of many rows."""
-    from tasks.training.loop.objectives import Objective
+    original, passes = Trainee.answer_losses, []
 
-    original, passes = Objective._forward, []
-
-    def forward(objective, sequences):
-        passes.append(len(sequences))
+    def answer_losses(trainee, examples):
+        passes.append(len(examples))
         if len(passes) == 2:
             ask_to_stop()
-        return original(objective, sequences)
+        return original(trainee, examples)
 
-    monkeypatch.setattr(Objective, "_forward", forward)
+    monkeypatch.setattr(Trainee, "answer_losses", answer_losses)
     with pytest.raises(TrainingStopped), listening() as interruption:
         small_run(tiny, None, interruption, **settings)
     assert len(passes) == 2
