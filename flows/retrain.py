@@ -94,6 +94,7 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str) -> Outcome:
         adapter = train_adapter(base, dataset, config, home, store, run.log_training)
         run.flush_training()
         run.set_tags({"llm_retrain.rows_too_long": str(adapter.rows_too_long)})
+        run.log_estimate(adapter.estimate)
         candidate = build_servable(base, adapter, config, home, store)
         answers["candidate"] = generate_predictions("candidate", candidate, dataset, home, store)
         report = build_report(answers, config, store, champion)

@@ -52,6 +52,7 @@ class AdapterRef:
     """A trained adapter (`adapter/`), and what the training process said (`events.jsonl`).
 
     `train_rows` were trained on; `rows_too_long` were left out, being longer than training.max_length_tokens.
+    `estimate` has bytes and seconds, estimated before the training and measured after it.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class AdapterRef:
     final_loss: float
     seconds: float
     rows_too_long: int = 0
+    estimate: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

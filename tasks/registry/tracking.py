@@ -87,6 +87,14 @@ class TrackedRun:
         self.client.log_batch(self.run_id, params=params)
         self.client.log_dict(self.run_id, settings, "config.json")
 
+    def log_estimate(self, estimate: dict[str, float]) -> None:
+        """Log bytes and seconds of the training, as estimated before it and as measured."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1_000)
+        metrics = [Metric(f"train/{name}", float(value), now, 0) for name, value in estimate.items()]
+        self.client.log_batch(self.run_id, metrics=metrics)
+
     def log_dataset(self, dataset: DatasetRef) -> None:
         """Log the training and evaluation rows as inputs of the run, with the data set's digest.
 

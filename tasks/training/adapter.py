@@ -23,6 +23,7 @@ _CODE = (
     *(f"tasks/training/{name}.py" for name in ("adapter", "device", "parts", "process", "shape")),
     "tasks/training/fast",
     "tasks/training/loop",
+    "tasks/training/plan",
     "tasks/contracts/engine.py",
     "tasks/contracts/methods.py",
     "triton_models/prompt.py",
@@ -77,8 +78,11 @@ class TrainingJob:
             "libraries": library_versions("torch", "transformers", "tokenizers", "peft", "bitsandbytes"),
         }
 
-    def order(self, adapter: Path, checkpoints: Path | None) -> dict[str, Any]:
-        """Return what the training process is told; it writes to `adapter`, and to `checkpoints` on its way."""
+    def order(self, adapter: Path, checkpoints: Path | None, store: Store | None = None) -> dict[str, Any]:
+        """Return what the training process is told; it writes to `adapter`, and to `checkpoints` on its way.
+
+        Speeds that it measures of the device are kept in the store's root.
+        """
         return {
             "base": str(self.base.path),
             "base_name": self.base.source,
@@ -87,6 +91,7 @@ class TrainingJob:
             "teacher": str(self.teacher.path) if self.teacher else "",
             "out": str(adapter),
             "checkpoints": str(checkpoints or ""),
+            "speeds": str(store.root / ".speeds") if store else "",
             "training": self.training.model_dump(mode="json"),
             "system_prompt": self.system_prompt,
         }
@@ -113,7 +118,7 @@ def train_adapter(job: TrainingJob, store: Store, log_path: Path, listener: List
     def write(out: Path) -> dict[str, Any]:
         started = time.monotonic()
         remove_abandoned(store, time.time() - _ABANDONED_SECONDS)
-        order = job.order(out / "adapter", checkpoints)
+        order = job.order(out / "adapter", checkpoints, store)
         worker = WorkerOrder(
             "tasks.training.process", order, log_path, TrainingError, _MEMORY_HINT, stop_seconds=_STOP_SECONDS
         )
@@ -151,6 +156,7 @@ def train_adapter(job: TrainingJob, store: Store, log_path: Path, listener: List
         final_loss=entry.facts["final_loss"],
         seconds=entry.facts["seconds"],
         rows_too_long=entry.facts["rows_too_long"],
+        estimate=entry.facts["estimate"],
     )
 
 
@@ -192,7 +198,9 @@ def _facts(events: list[dict[str, Any]], out: Path, seconds: float) -> dict[str,
     if not steps or not any((out / "adapter").rglob("*.safetensors")):
         raise TrainingError("the training process ended without an error and without an adapter")
     write_jsonl(out / "events.jsonl", (event for event in told if event["event"] in _RECORDED))
-    start = next(event for event in events if event["event"] == "start")
+    start, plan, measured = (
+        next(event for event in events if event["event"] == name) for name in ("start", "plan", "measured")
+    )
     files = {
         str(path.relative_to(out)): digest_of_file(path)
         for path in sorted((out / "adapter").rglob("*"))
@@ -209,6 +217,12 @@ def _facts(events: list[dict[str, Any]], out: Path, seconds: float) -> dict[str,
         "tokens": steps[-1]["tokens"],
         "final_loss": steps[-1]["loss"],
         "seconds": seconds,
+        "estimate": {
+            "estimated_bytes": plan["total_bytes"],
+            "measured_bytes": measured["bytes"],
+            "estimated_seconds": plan["seconds"],
+            "measured_seconds": measured["seconds"],
+        },
     }
 
 

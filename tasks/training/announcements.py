@@ -25,6 +25,20 @@ def announce(event: Event) -> None:
 
 
 _LINES: dict[str, tuple[int, Callable[[Event], str]]] = {
+    "plan": (
+        logging.INFO,
+        lambda event: (
+            f"The training needs about {event['needed_bytes'] / 1e9:.2f} GB, {event['free_bytes'] / 1e9:.2f} GB are "
+            f"free; about {event['seconds']:.0f} s; {event['micro_batch_tokens']} tokens at a time"
+        ),
+    ),
+    "measured": (
+        logging.INFO,
+        lambda event: (
+            f"Peak memory {event['bytes'] / 1e9:.2f} GB, estimated {event['bytes'] * event['ratio'] / 1e9:.2f} "
+            f"({event['ratio']:.2f} times as much); {event['seconds']:.0f} s of steps"
+        ),
+    ),
     "resumed": (
         logging.INFO,
         lambda event: (

@@ -1,5 +1,7 @@
 """The training process: reads an order, trains, saves what was trained, and says each step as an event."""
 
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ from tasks.training.loop.consolidation import Consolidation
 from tasks.training.loop.examples import EncodedRows, Example, RowEncoder, encode_rows
 from tasks.training.loop.interruption import Interruption, listening
 from tasks.training.loop.loop import Loop
+from tasks.training.loop.memory import peak_bytes
 from tasks.training.loop.objectives import Objective, Supervised, make_objective
 from tasks.training.loop.optimizer import MasterOptimizer
 from tasks.training.loop.trainee import Place, Trainee
 from tasks.training.loop.validation import Validation
+from tasks.training.plan.plan import Plan, Planner, Work, refuse_what_cannot_fit
+from tasks.training.plan.rehearsal import Rehearsal
 from tasks.training.shape import longest_row_tokens
 
 
@@ -32,19 +37,21 @@ def run(order: dict[str, Any]) -> None:
 
     training = TrainingSection.model_validate(order["training"])
     with listening() as interruption:
-        torch.manual_seed(training.seed)
         place = Place(*choose_device(training))
+        planned = plan_run(order, training, place)
+        plan, rows = planned.plan, planned.rows
+        say("plan", **plan.to_json())
+        refuse_what_cannot_fit(plan, training)
+        torch.manual_seed(training.seed)
         trainee = Trainee(Path(order["base"]), training, place)
-        encoder = RowEncoder(trainee.tokenizer, order["system_prompt"])
-        longest = longest_row_tokens(trainee.transformer.config, training)
-        own = encode_rows(Path(order["rows"]), encoder, training, longest)
-        own, held_out = hold_out(own, training)
-        replayed = encode_rows(Path(order["replay"]), encoder, training, longest).examples if order["replay"] else []
-        loop = prepare_loop(trainee, Rows(own.examples, held_out, replayed), order, interruption)
-        _say_start(own, held_out, loop)
+        loop = prepare_loop(trainee, rows, order, interruption)
+        loop.progress.most_tokens = keep_choice(order["checkpoints"], plan.micro_batch_tokens)
+        _say_start(planned.encoded, rows.held_out, loop)
         loop.resume()
         loop.run()
         trainee.save(Path(order["out"]), order["base_name"])
+    measured = peak_bytes(place.device)
+    say("measured", bytes=measured, seconds=loop.progress.seconds, ratio=plan.memory.total / measured)
     say("end")
 
 
@@ -55,6 +62,57 @@ class Rows:
     own: list[Example]
     held_out: list[Example]
     replayed: list[Example]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A training's rows as token ids, and what it will need; no weight is loaded."""
+
+    encoded: EncodedRows
+    rows: Rows
+    planner: Planner
+    plan: Plan
+
+    @property
+    def work(self) -> Work:
+        """What the steps are made of."""
+        return Work([*self.rows.own, *self.rows.replayed], len(self.rows.own))
+
+
+def plan_run(order: dict[str, Any], training: TrainingSection, place: Place) -> PlannedRun:
+    """Encode the rows of an order and plan its training.
+
+    Raises:
+        TrainingError: no row fits, or the model's shape rules out what is configured.
+    """
+    base, speeds = Path(order["base"]), order.get("speeds")
+    teacher = order["teacher"] if training.objective == "distillation" else ""
+    rehearsal = Rehearsal(base, training, place, teacher)
+    encoder = RowEncoder(rehearsal.trainee.tokenizer, order["system_prompt"])
+    longest = longest_row_tokens(rehearsal.config, training)
+    own, held_out = hold_out(encode_rows(Path(order["rows"]), encoder, training, longest), training)
+    replayed = encode_rows(Path(order["replay"]), encoder, training, longest).examples if order["replay"] else []
+    planner = Planner(base, place, Path(speeds) if speeds else None, teacher)
+    work = Work([*own.examples, *replayed], len(own.examples))
+    plan = planner.plan(training, work, rehearsal)
+    return PlannedRun(own, Rows(own.examples, held_out, replayed), planner, plan)
+
+
+def keep_choice(checkpoints: str, tokens: int) -> int:
+    """Return the micro-batch that the first process of this training chose, or keep this one as it.
+
+    What is free differs from one start to the next, and a resumed training has to go on with the same numbers.
+    """
+    if not checkpoints:
+        return tokens
+    kept = Path(checkpoints) / "micro_batch_tokens.json"
+    if kept.is_file():
+        return int(json.loads(kept.read_text(encoding="utf-8")))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    working = kept.with_suffix(f".{os.getpid()}")
+    working.write_text(json.dumps(tokens), encoding="utf-8")
+    working.rename(kept)
+    return tokens
 
 
 def hold_out(encoded: EncodedRows, training: TrainingSection) -> tuple[EncodedRows, list[Example]]:

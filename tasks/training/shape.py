@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 _SHOWN_NAMES = 12
 
 
-def model_without_weights(base: Path, tokens: int = 0) -> Any:
+def model_without_weights(base: Path, tokens: int = 0, dtype: "torch.dtype | None" = None) -> Any:
     """Return the base model on torch's meta device: every layer with its shape, and no byte of a weight.
 
     Args:
         base: a directory with config.json.
         tokens: the vocabulary's size once new tokens are in it; 0: as it is.
+        dtype: of the weights it would have; None: as the configuration says.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -25,7 +26,7 @@ def model_without_weights(base: Path, tokens: int = 0) -> Any:
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     config.vocab_size = max(config.vocab_size, tokens)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(config, **({"dtype": dtype} if dtype else {}))
 
 
 def linear_layers(model: Any) -> "dict[str, torch.nn.Module]":

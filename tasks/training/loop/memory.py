@@ -1,7 +1,7 @@
 """Memory while training: what a forward pass keeps, what is used, and whether an error says that it ran out."""
 
-import resource
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.training.loop.examples import Example
@@ -23,13 +23,30 @@ def attention_bytes(config: Any, batch: Sequence[Example]) -> int:
     return len(batch) * int(config.num_attention_heads) * longest**2 * int(config.num_hidden_layers) * 8
 
 
+def takes_eager_attention(device_type: str, config: Any, batch: Sequence[Example]) -> bool:
+    """Say whether a batch goes through eager attention and not through the fused kernel."""
+    return device_type == "cpu" and attention_bytes(config, batch) <= EAGER_ATTENTION_BYTES
+
+
 def peak_bytes(device: "torch.device") -> int:
     """Return the most memory used so far: on a GPU what torch allocated, else the process's resident set."""
     import torch
 
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return process_bytes("VmHWM")
+
+
+def process_bytes(field: str) -> int:
+    """Return a size from /proc/self/status: VmRSS is the resident set now, VmHWM the largest so far.
+
+    Not getrusage's ru_maxrss: a process inherits it from the one that started it, however small it is itself.
+    """
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        name, _, size = line.partition(":")
+        if name == field:
+            return int(size.split()[0]) * 1024
+    raise KeyError(field)
 
 
 def gpu_utilisation(device: "torch.device") -> int | None:

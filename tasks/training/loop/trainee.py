@@ -13,6 +13,7 @@ from tasks.training.loop.collate import Batch, collate
 from tasks.training.loop.examples import Example
 from tasks.training.loop.memory import EAGER_ATTENTION_BYTES, attention_bytes
 from tasks.training.parts import with_added_layers, with_virtual_tokens
+from tasks.training.plan.four_bit import pack_without_weights
 from tasks.training.shape import check_training, model_without_weights
 
 if TYPE_CHECKING:
@@ -47,8 +48,13 @@ class Trainee:
         self.training, self.place = training, place
         self.tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
         self.new_token_ids = add_tokens(self.tokenizer, training.new_tokens)
-        check_training(model_without_weights(base, len(self.tokenizer)), training)
-        self.transformer = _load_base(base, training, place)
+        weightless = model_without_weights(base, len(self.tokenizer), place.dtype)
+        check_training(weightless, training)
+        self.transformer = (
+            _prepared_without_weights(weightless, training)
+            if place.device.type == "meta"
+            else _load_base(base, training, place)
+        )
         if self.new_token_ids and len(self.tokenizer) > self.transformer.get_input_embeddings().num_embeddings:
             self.transformer.resize_token_embeddings(len(self.tokenizer))
         self.layers: Any = None
@@ -191,6 +197,13 @@ def _load_base(base: Path, training: TrainingSection, place: Place) -> Any:
         model.to(place.device)
     else:
         _keep_nf4_unpacked(model)
+    model.config.use_cache = False
+    return model
+
+
+def _prepared_without_weights(model: Any, training: TrainingSection) -> Any:
+    if training.method == "qlora":
+        pack_without_weights(model)
     model.config.use_cache = False
     return model
 

@@ -1,0 +1,120 @@
+"""Counts the bytes and the operations of a computation on tensors that have no bytes.
+
+On torch's meta device an operation gives a tensor's shape and dtype and computes nothing. The ledger stands below autograd
+and sees every operation of the forward and the backward pass, of any model and any method: what it adds up is what
+the same computation would have in memory, tensor by tensor, and when.
+"""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+_FLASH = 1
+"""torch.nn.attention.SDPBackend.FLASH_ATTENTION: the one fused kernel that a CPU has."""
+
+Namer = Callable[[torch.Tensor], str]
+
+
+class Ledger(TorchDispatchMode):
+    """Bytes of the living tensors by kind, their peak, and the floating-point operations, while it is entered."""
+
+    def __init__(self, name: Namer) -> None:
+        """Begin with nothing; `name` says the kind of a new tensor."""
+        super().__init__()
+        self.living: Counter[str] = Counter()
+        self.at_peak: Counter[str] = Counter()
+        self.flops: Counter[str] = Counter()
+        self._name = name
+        self._picked_places = 0
+        self._fixed_kind = ""
+        self._known: dict[int, tuple[Any, str, int]] = {}
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes that were alive at a time."""
+        return sum(self.at_peak.values())
+
+    @contextmanager
+    def all_of(self, kind: str) -> Iterator[None]:
+        """Count what is made in the block as of one kind."""
+        before, self._fixed_kind = self._fixed_kind, kind
+        try:
+            yield
+        finally:
+            self._fixed_kind = before
+
+    def add(self, tensor: torch.Tensor, kind: str = "") -> None:
+        """Count a tensor until it is freed; a view of a known one has no bytes of its own."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._known:
+            return
+        size, kind = storage.nbytes(), kind or self._fixed_kind or self._name(tensor)
+        self._known[key] = (weakref.ref(storage, lambda _: self._forget(key)), kind, size)
+        self.living[kind] += size
+        if self.living.total() > self.at_peak.total():
+            self.at_peak = self.living.copy()
+
+    def _forget(self, key: int) -> None:
+        _, kind, size = self._known.pop(key)
+        self.living[kind] -= size
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Give an operation's shapes, and write down what it makes and costs."""
+        kwargs = kwargs or {}
+        name = func.overloadpacket._qualified_op_name
+        if name == "aten::_local_scalar_dense":  # `item()`: is every place attended? what is the norm?
+            return False if args[0].dtype == torch.bool else 1.0 if args[0].is_floating_point() else 1
+        if name == "aten::_fused_sdp_choice":
+            return _FLASH
+        if name == "bitsandbytes::gemm_4bit" and args[0].device.type == "meta":
+            with self:
+                return _unpacked_product(*args, **kwargs)
+        if name == "aten::_to_copy" and args[0].dtype == torch.bool and args[0].device.type == "cpu":
+            self._picked_places = int(args[0].sum())  # a mask on its way to the meta device, where it says no more
+        result = self._picked(args) if name == "aten::index" else None
+        if result is None:
+            result = func(*args, **kwargs)
+        self._count_flops(func, args, kwargs, result)
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type == "meta":
+                self.add(tensor)
+        return result
+
+    def _picked(self, args: Any) -> "torch.Tensor | None":
+        source, (mask, *others) = args[0], args[1]
+        if others or mask is None or mask.dtype != torch.bool or source.device.type != "meta":
+            return None
+        return source.new_empty((self._picked_places, *source.shape[mask.ndim :]))
+
+    def _count_flops(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            first = result[0] if isinstance(result, tuple) else result
+            kind = "attention" if func.overloadpacket is not torch.ops.aten.mm and first.ndim > 2 else self._name(first)
+            self.flops[kind] += formula(*args, **kwargs, out_val=result)
+
+
+def _unpacked_product(  # noqa: PLR0913 - the signature of bitsandbytes::gemm_4bit
+    rows: torch.Tensor,
+    packed: torch.Tensor,
+    shape: Any,
+    absmax: torch.Tensor,
+    block: int,
+    kind: str,
+    bias: "torch.Tensor | None" = None,
+    **nested: Any,
+) -> torch.Tensor:
+    """Multiply by 4-bit weights as bitsandbytes does where it has no kernel of its own: unpack, then multiply."""
+    packed_scales = nested.get("absmax_8bit")
+    if packed_scales is not None:
+        absmax = torch.empty(packed_scales.shape, dtype=torch.float32, device="meta")
+    weight = torch.ops.bitsandbytes.dequantize_4bit.default(packed, absmax, block, kind, shape, rows.dtype)
+    return torch.nn.functional.linear(rows, weight, bias)

@@ -1,0 +1,234 @@
+"""What a training needs and whether that is there; and how many tokens pass through the model at a time."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.contracts.errors import TrainingError
+from tasks.contracts.training_config import TrainingSection
+from tasks.training.loop.batches import micro_batches, plan_steps
+from tasks.training.loop.examples import Example
+from tasks.training.loop.memory import process_bytes, takes_eager_attention
+from tasks.training.plan.free import free_bytes
+from tasks.training.plan.memory import Memory, memory_of, weight_file_bytes
+from tasks.training.plan.rehearsal import Rehearsal, Rehearsed
+from tasks.training.plan.speed import EFFICIENCY, flops_per_second
+
+if TYPE_CHECKING:
+    from tasks.training.loop.trainee import Place
+
+MOST_TOKENS = {"cpu": 2_048, "cuda": 16_384}
+"""Tokens at a time beyond which nothing is gained: the matrix products are as fast as they get (DECISIONS.md)."""
+LEAST_TOKENS = 128
+FREE_SHARE = 0.8
+"""Of what is free, what a choice of ours may take: others use the machine too, and an estimate can be 15 % off."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """The rows of a training and their order.
+
+    Attributes:
+        examples: the data set's rows, then those that may be replayed.
+        own_rows: how many of them are the data set's.
+    """
+
+    examples: Sequence[Example]
+    own_rows: int
+
+    def parts(self, training: TrainingSection, most_tokens: int) -> list[tuple[list[Example], bool]]:
+        """Return the micro-batches of all steps, each with whether it is one of several of its step."""
+        lengths = [len(example) for example in self.examples]
+        parts = []
+        for rows in plan_steps(lengths, training, self.own_rows):
+            divided = micro_batches(rows, lengths, most_tokens)
+            parts += [([self.examples[row] for row in part], len(divided) > 1) for part in divided]
+        return parts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An estimate.
+
+    Attributes:
+        memory: bytes by part.
+        free_bytes: what can be taken; on a CPU beside what the process has already.
+        seconds: of all optimizer steps.
+        flops_per_second: the device's speed at matrix products of the model's shapes.
+        micro_batch_tokens: tokens at a time, padding included; 0: every step at once.
+        largest_rows: rows of the largest micro-batch.
+        largest_tokens: tokens of its longest row.
+        total_tokens: of all rows in all steps, padding included.
+        trained_parameters: numbers that are trained.
+    """
+
+    memory: Memory
+    free_bytes: int
+    seconds: float
+    flops_per_second: float
+    micro_batch_tokens: int
+    largest_rows: int
+    largest_tokens: int
+    total_tokens: int
+    trained_parameters: int
+
+    @property
+    def needed_bytes(self) -> int:
+        """What is still to be taken."""
+        return self.memory.total - self.memory.process
+
+    @property
+    def fits(self) -> bool:
+        """Whether what is needed is free."""
+        return self.needed_bytes <= self.free_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """Return facts for an event, a report or a script."""
+        return {
+            **{key: value for key, value in asdict(self).items() if key != "memory"},
+            "memory": self.memory.parts,
+            "loading_bytes": self.memory.loading,
+            "total_bytes": self.memory.total,
+            "needed_bytes": self.needed_bytes,
+            "fits": self.fits,
+        }
+
+
+class Planner:
+    """Plans trainings of one base on one device: of the settings as they are, and as they could be."""
+
+    def __init__(self, base: Path, place: "Place", speeds: Path | None = None, teacher: str = "") -> None:
+        """Look at what is free, and at the process as it is.
+
+        Args:
+            base: the base model.
+            place: where it would compute.
+            speeds: the folder that keeps measured speeds.
+            teacher: the teacher of a distillation.
+        """
+        self._base, self._place, self._speeds, self._teacher = base, place, speeds, teacher
+        self._on_cpu = place.device.type == "cpu"
+        self._process = process_bytes("VmRSS") if self._on_cpu else 0
+        self._free = free_bytes(place.device)
+
+    def plan(self, training: TrainingSection, work: Work, rehearsal: Rehearsal) -> Plan:
+        """Plan one training.
+
+        With training.micro_batch_tokens 0 the largest value is taken, of halves of `MOST_TOKENS`, that needs no more
+        than `FREE_SHARE` of what is free; if none does, the smallest. The rows of a step are the same with any.
+        """
+        values = [training.micro_batch_tokens] if training.micro_batch_tokens else self._values()
+        for tokens in values:
+            plan = self._of(training, work, rehearsal, tokens)
+            if plan.needed_bytes <= FREE_SHARE * self._free:
+                return plan
+        return plan
+
+    def _values(self) -> list[int]:
+        values = [MOST_TOKENS[self._place.device.type]]
+        while values[-1] > LEAST_TOKENS:
+            values.append(values[-1] // 2)
+        return [*values, 1]
+
+    def _of(self, training: TrainingSection, work: Work, rehearsal: Rehearsal, tokens: int) -> Plan:
+        parts = work.parts(training, tokens)
+        widest = max(parts, key=lambda part: (_padded(part[0]), part[1]))
+        rehearsed = rehearsal.step(*widest)
+        expected = _Expected(rehearsed, widest[0], rehearsal.config, self._place.device.type)
+        other = max(parts, key=lambda part: expected.bytes_of(part[0]))
+        if expected.bytes_of(other[0]) > expected.bytes_of(widest[0]):
+            again = rehearsal.step(*other)
+            if again.peak_bytes > rehearsed.peak_bytes:
+                widest, rehearsed = other, again
+        speed = self._speed(rehearsal)
+        flops = sum(expected.flops_of(part) for part, _ in parts)
+        return Plan(
+            memory=memory_of(rehearsed, training, self._process, self._copied_files(training, rehearsal)),
+            free_bytes=self._free,
+            seconds=flops / speed / EFFICIENCY[self._place.device.type],
+            flops_per_second=speed,
+            micro_batch_tokens=tokens,
+            largest_rows=len(widest[0]),
+            largest_tokens=max(len(example) for example in widest[0]),
+            total_tokens=sum(_padded(part) for part, _ in parts),
+            trained_parameters=rehearsed.trained_parameters,
+        )
+
+    def _copied_files(self, training: TrainingSection, rehearsal: Rehearsal) -> int:
+        """Weights in the file's own precision stay where they are mapped; others are made from it."""
+        as_it_is = rehearsal.file_dtype == self._place.dtype and training.method != "qlora"
+        return 0 if as_it_is else weight_file_bytes(self._base)
+
+    def _speed(self, rehearsal: Rehearsal) -> float:
+        place = (self._place.device, self._place.dtype)
+        return flops_per_second(rehearsal.largest_layer, 1_024, place, self._speeds)
+
+    def changed(self, training: TrainingSection, work: Work, key: str, value: Any) -> Plan:
+        """Plan the training with one setting changed."""
+        import torch
+
+        changed = training.model_copy(update={key: value})
+        place = self._place
+        if key == "precision":
+            place = replace(place, dtype=torch.bfloat16)
+        if key == "max_length_tokens":
+            work = _shortened(work, value)
+        planner = Planner(self._base, place, self._speeds, self._teacher)
+        return planner.plan(changed, work, Rehearsal(self._base, changed, place, self._teacher))
+
+
+def refuse_what_cannot_fit(plan: Plan, training: TrainingSection) -> None:
+    """Refuse a training whose longest row alone needs more than is free.
+
+    Raises:
+        TrainingError: says what is needed and what there is.
+    """
+    if plan.fits:
+        return
+    raise TrainingError(
+        f"training.method {training.method} needs about {plan.needed_bytes / 1e9:.2f} GB and "
+        f"{plan.free_bytes / 1e9:.2f} GB are free, with micro-batches of {plan.largest_rows} x {plan.largest_tokens} "
+        "tokens; lower training.micro_batch_tokens or training.max_length_tokens, turn on "
+        "training.activation_checkpointing, or choose training.method qlora (llm-retrain plan shows what each would need)"
+    )
+
+
+class _Expected:
+    """From one rehearsed micro-batch to others of the same training: each kind grows with its own quantity."""
+
+    def __init__(self, rehearsed: Rehearsed, batch: Sequence[Example], config: Any, device_type: str) -> None:
+        self._rehearsed, self._batch = rehearsed, batch
+        self._config, self._device_type = config, device_type
+
+    def bytes_of(self, batch: Sequence[Example]) -> float:
+        kinds = self._rehearsed.at_peak
+        passing = kinds.get("activations", 0) * _padded(batch) / _padded(self._batch)
+        passing += kinds.get("logits", 0) * _answers(batch) / max(1, _answers(self._batch))
+        if takes_eager_attention(self._device_type, self._config, batch):
+            passing += 8 * self._config.num_hidden_layers * self._config.num_attention_heads * _squares(batch)
+        return passing
+
+    def flops_of(self, batch: Sequence[Example]) -> float:
+        kinds = dict(self._rehearsed.flops)
+        attention = kinds.pop("attention", 0) * _squares(batch) / _squares(self._batch)
+        logits = kinds.pop("logits", 0) * _answers(batch) / max(1, _answers(self._batch))
+        return attention + logits + sum(kinds.values()) * _padded(batch) / _padded(self._batch)
+
+
+def _padded(batch: Sequence[Example]) -> int:
+    return len(batch) * max(len(example) for example in batch)
+
+
+def _squares(batch: Sequence[Example]) -> int:
+    return len(batch) * max(len(example) for example in batch) ** 2
+
+
+def _answers(batch: Sequence[Example]) -> int:
+    return sum(len(example.answer_ids) + len(example.rejected_ids) for example in batch)
+
+
+def _shortened(work: Work, longest: int) -> Work:
+    kept = [number for number, example in enumerate(work.examples) if len(example) <= longest]
+    own = sum(number < work.own_rows for number in kept)
+    return Work([work.examples[number] for number in kept], own)
