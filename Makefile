@@ -9,6 +9,7 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-
 export LLM_RETRAIN_SERVING_ENV ?= $(CURDIR)/$(SERVING)
 
 .PHONY: help quickstart test test-gpu check unit bench-engines bench-data bench-train bench-gpu format install serving serving-transformers lock clean
+.PHONY: help quickstart test test-gpu check unit bench-engines bench-data bench-memory format install serving serving-transformers lock clean
 
 help:
 	@echo "make quickstart   install, then fine-tune, score, gate, register and serve a real model"
@@ -19,6 +20,7 @@ help:
 	@echo "make bench-data      the data engine and its peers side by side (20 minutes, both cores)"
 	@echo "make bench-train     the training step beside Trainer + peft and TRL (over an hour, both cores)"
 	@echo "make bench-gpu       training at the shapes of 8B and 1B models, random weights (needs a CUDA device)"
+	@echo "make bench-memory    estimated against measured peak memory, methods x sizes (an hour or more)"
 	@echo "make clean        delete the environments (the state in .llm-retrain stays)"
 
 quickstart: install serving
@@ -52,6 +54,8 @@ bench-train: install $(BENCH_TRAIN)/.installed
 # Not yet run by us: it needs a CUDA device.
 bench-gpu: install
 	$(VENV)/bin/python benchmarks/gpu.py
+bench-memory: install
+	$(VENV)/bin/python benchmarks/memory_estimate.py
 
 format: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff format .

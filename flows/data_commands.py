@@ -39,7 +39,7 @@ def build(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_
         store = Store(home.store)
         before = {entry.path: entry.made_at for entry in store.entries("dataset")}
         # Not by its digest: another build may have made the same files by other steps.
-        version = entry_at(_build(config, home, store).path)
+        version = entry_at(build_version(config, home, store).path)
         is_new = before.get(version.path) != version.made_at  # a damaged one is made again at its old place
         if as_json:
             _say({**_facts(version), "made_anew": is_new, "made_at": spelled_time(version.made_at)})
@@ -169,8 +169,8 @@ def erase(
         render_holders(console, sightings[0].record_id, erased, holders)
 
 
-def _build(config: RetrainConfig, home: Home, store: Store) -> "DatasetRef":
-    """Build the data version."""
+def build_version(config: RetrainConfig, home: Home, store: Store) -> "DatasetRef":
+    """Build the data version that a configuration describes, or find it."""
     from tasks.contracts.cleaning_config import LengthStep
     from tasks.data.build import build_dataset, warn_of_few
     from tasks.data.ingest import Place, ingest

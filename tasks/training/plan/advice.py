@@ -37,8 +37,7 @@ class Advice:
 def advise(planner: Planner, training: TrainingSection, work: Work, plan: Plan) -> list[Advice]:
     """Return what could be changed so that less is needed: what fits first, and of that the fastest first."""
     advice = [
-        Advice(key, value, planner.changed(training, work, key, value))
-        for key, value in _changes(training, work, plan)
+        Advice(key, value, planner.changed(training, work, key, value)) for key, value in _changes(training, work, plan)
     ]
     saving = [each for each in advice if each.plan.memory.total < plan.memory.total]
     return sorted(saving, key=lambda each: (not each.plan.fits, each.plan.seconds))

@@ -16,7 +16,13 @@ def pack_without_weights(model: Any) -> None:
 
     for name, layer in linear_layers(model).items():
         packed = bnb.nn.Linear4bit(
-            layer.in_features, layer.out_features, layer.bias is not None, layer.weight.dtype, True, "nf4", device="meta"
+            layer.in_features,
+            layer.out_features,
+            layer.bias is not None,
+            layer.weight.dtype,
+            True,
+            "nf4",
+            device="meta",
         )
         packed.weight = _packed(layer.weight)
         packed.support_avx512bf16_for_cpu = False
@@ -48,4 +54,6 @@ def _packed(weight: Any) -> Any:
         state2=scales,
     )
     data = torch.empty((-(-weight.numel() // 2), 1), dtype=torch.uint8, device="meta")
-    return bnb.nn.Params4bit(data, requires_grad=False, quant_state=state, blocksize=BLOCK, quant_type="nf4", bnb_quantized=True)
+    return bnb.nn.Params4bit(
+        data, requires_grad=False, quant_state=state, blocksize=BLOCK, quant_type="nf4", bnb_quantized=True
+    )

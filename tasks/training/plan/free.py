@@ -31,9 +31,7 @@ def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
     raise KeyError("MemAvailable")
 
 
-def control_group_rooms(
-    own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
-) -> list[int]:
+def control_group_rooms(own: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> list[int]:
     """Return what each limited control group of this process leaves: limit - used + page cache that can be dropped.
 
     Version 2 has one tree (https://docs.kernel.org/admin-guide/cgroup-v2.html, Memory), version 1 one a controller. In

@@ -1,7 +1,7 @@
 """Counts the bytes and the operations of a computation on tensors that have no bytes.
 
-On torch's meta device an operation gives a tensor's shape and dtype and computes nothing. The ledger stands below autograd
-and sees every operation of the forward and the backward pass, of any model and any method: what it adds up is what
+On torch's meta device an operation gives a tensor's shape and dtype and computes nothing. The ledger stands below
+autograd and sees every operation of the forward and the backward pass, of any model and any method: what it adds up is what
 the same computation would have in memory, tensor by tensor, and when.
 """
 
@@ -102,7 +102,7 @@ class Ledger(TorchDispatchMode):
             self.flops[kind] += formula(*args, **kwargs, out_val=result)
 
 
-def _unpacked_product(  # noqa: PLR0913 - the signature of bitsandbytes::gemm_4bit
+def _unpacked_product(
     rows: torch.Tensor,
     packed: torch.Tensor,
     shape: Any,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tasks.training.loop.trainee import Place
 
 MOST_TOKENS = {"cpu": 2_048, "cuda": 16_384}
-"""Tokens at a time beyond which nothing is gained: the matrix products are as fast as they get (DECISIONS.md)."""
+"""Tokens at a time beyond which nothing is gained: a guess for both, to be measured (DECISIONS.md)."""
 LEAST_TOKENS = 128
 FREE_SHARE = 0.8
 """Of what is free, what a choice of ours may take: others use the machine too, and an estimate can be 15 % off."""
@@ -190,7 +190,7 @@ def refuse_what_cannot_fit(plan: Plan, training: TrainingSection) -> None:
         f"training.method {training.method} needs about {plan.needed_bytes / 1e9:.2f} GB and "
         f"{plan.free_bytes / 1e9:.2f} GB are free, with micro-batches of {plan.largest_rows} x {plan.largest_tokens} "
         "tokens; lower training.micro_batch_tokens or training.max_length_tokens, turn on "
-        "training.activation_checkpointing, or choose training.method qlora (llm-retrain plan shows what each would need)"
+        "training.activation_checkpointing, or choose training.method qlora (see llm-retrain plan)"
     )
 
 
