@@ -23,6 +23,7 @@ def place(tmp_path_factory):
     settings = {
         "base_model": {"source": f"dir:{make_tiny_base_model(folder / 'tiny')}"},
         "data": {"sources": [{"kind": "files", "path": str(rows)}], "train_rows": 30, "eval_rows": 10},
+        "gate": {"min_examples": 5},
         "training": {"precision": "fp32", "device": "cpu"},
     }
     (folder / "plan.yaml").write_text(yaml.safe_dump(settings))

@@ -1,8 +1,8 @@
 """Counts the bytes and the operations of a computation on tensors that have no bytes.
 
 On torch's meta device an operation gives a tensor's shape and dtype and computes nothing. The ledger stands below
-autograd and sees every operation of the forward and the backward pass, of any model and any method: what it adds up is what
-the same computation would have in memory, tensor by tensor, and when.
+autograd and sees every operation of the forward and the backward pass, of any model and any method: what it adds up is
+what the same computation would have in memory, tensor by tensor, and when.
 """
 
 import weakref
@@ -76,7 +76,7 @@ class Ledger(TorchDispatchMode):
             return _FLASH
         if name == "bitsandbytes::gemm_4bit" and args[0].device.type == "meta":
             with self:
-                return _unpacked_product(*args, **kwargs)
+                return _unpacked_product(*args)
         if name == "aten::_to_copy" and args[0].dtype == torch.bool and args[0].device.type == "cpu":
             self._picked_places = int(args[0].sum())  # a mask on its way to the meta device, where it says no more
         result = self._picked(args) if name == "aten::index" else None
@@ -102,18 +102,9 @@ class Ledger(TorchDispatchMode):
             self.flops[kind] += formula(*args, **kwargs, out_val=result)
 
 
-def _unpacked_product(
-    rows: torch.Tensor,
-    packed: torch.Tensor,
-    shape: Any,
-    absmax: torch.Tensor,
-    block: int,
-    kind: str,
-    bias: "torch.Tensor | None" = None,
-    **nested: Any,
-) -> torch.Tensor:
+def _unpacked_product(*arguments: Any) -> torch.Tensor:
     """Multiply by 4-bit weights as bitsandbytes does where it has no kernel of its own: unpack, then multiply."""
-    packed_scales = nested.get("absmax_8bit")
+    rows, packed, shape, absmax, block, kind, bias, packed_scales, *_ = (*arguments, None, None)
     if packed_scales is not None:
         absmax = torch.empty(packed_scales.shape, dtype=torch.float32, device="meta")
     weight = torch.ops.bitsandbytes.dequantize_4bit.default(packed, absmax, block, kind, shape, rows.dtype)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EFFICIENCY = {"cpu": 0.35, "cuda": 0.40}
 """Share of the measured speed that a whole training step reaches. cpu: a plain loop on a quiet machine had 325 of 900
-tokens/s that matrix products alone allowed. cuda: not measured by us; 41 % is what NVIDIA publishes for NeMo AutoModel."""
+tokens/s that matrix products alone allowed. cuda: not measured by us; NVIDIA publishes 41 % for NeMo AutoModel."""
 _PASSES = 5
 
 
