@@ -8,8 +8,7 @@ BENCH_TRAIN := .venv-bench-train
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export LLM_RETRAIN_SERVING_ENV ?= $(CURDIR)/$(SERVING)
 
-.PHONY: help quickstart test test-gpu check unit bench-engines bench-data bench-train bench-gpu format install serving serving-transformers lock clean
-.PHONY: help quickstart test test-gpu check unit bench-engines bench-data bench-memory format install serving serving-transformers lock clean
+.PHONY: help quickstart test test-gpu check unit bench-engines bench-data bench-train bench-gpu bench-memory format install serving serving-transformers lock clean
 
 help:
 	@echo "make quickstart   install, then fine-tune, score, gate, register and serve a real model"

@@ -11,7 +11,7 @@ from tasks.contracts.training_config import TrainingSection
 from tasks.training.fast.model import FastModel, why_not_fast
 from tasks.training.loop.collate import Batch, collate
 from tasks.training.loop.examples import Example
-from tasks.training.loop.memory import EAGER_ATTENTION_BYTES, attention_bytes
+from tasks.training.loop.memory import takes_eager_attention
 from tasks.training.parts import with_added_layers, with_virtual_tokens
 from tasks.training.plan.four_bit import pack_without_weights
 from tasks.training.shape import check_training, model_without_weights
@@ -46,6 +46,8 @@ class Trainee:
         from transformers import AutoTokenizer
 
         self.training, self.place = training, place
+        self.computes_on = place.device.type
+        """Without weights: the kind of device that is planned for."""
         self.tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
         self.new_token_ids = add_tokens(self.tokenizer, training.new_tokens)
         weightless = model_without_weights(base, len(self.tokenizer), place.dtype)
@@ -93,8 +95,7 @@ class Trainee:
 
     def answer_logits(self, examples: Sequence[Example]) -> "tuple[Batch, torch.Tensor]":
         """Return examples as a batch, and the logits (N, V) that predict their answers' tokens."""
-        fits = attention_bytes(self.transformer.config, examples) <= EAGER_ATTENTION_BYTES
-        is_eager = fits and self.place.device.type == "cpu"
+        is_eager = takes_eager_attention(self.computes_on, self.transformer.config, examples)
         self.transformer.set_attn_implementation("eager" if is_eager else self._fused_attention)
         batch = collate(examples, self.place.device)
         return batch, self.logits(batch.ids, batch.attended, batch.wanted)

@@ -41,7 +41,10 @@ def _packed(weight: Any) -> Any:
 
     blocks = -(-weight.numel() // BLOCK)
     scales = QuantState(
-        empty(-(-blocks // SCALES_BLOCK), torch.float32), code=empty(256, torch.float32), blocksize=SCALES_BLOCK
+        empty(-(-blocks // SCALES_BLOCK), torch.float32),
+        code=empty(256, torch.float32),
+        blocksize=SCALES_BLOCK,
+        dtype=torch.float32,
     )
     state = QuantState(
         empty(blocks, torch.uint8),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.training_config import TrainingSection
 from tasks.training.loop.examples import Example
-from tasks.training.loop.memory import takes_eager_attention
 from tasks.training.loop.objectives import make_objective
 from tasks.training.loop.optimizer import MasterOptimizer
 from tasks.training.loop.trainee import Place, Trainee
@@ -56,9 +55,8 @@ class Rehearsal:
             training = training.model_copy(update={"method": "lora"})
         self.training, self.place = training, place
         self.trainee = Trainee(base, training, Place(torch.device("meta"), place.dtype))
-        config = self.trainee.transformer.config
-        self.config = config
-        self._fused = config._attn_implementation
+        self.trainee.computes_on = place.device.type
+        self.config = self.trainee.transformer.config
         self.file_dtype = _file_dtype(base)
         layers = linear_layers(self.trainee.transformer).values()
         self.largest_layer = max(((each.in_features, each.out_features) for each in layers), key=math.prod)
@@ -76,8 +74,6 @@ class Rehearsal:
         from tasks.training.plan.ledger import Ledger
 
         trainee = self.trainee
-        eager = takes_eager_attention(self.place.device.type, self.config, batch)
-        trainee.transformer.set_attn_implementation("eager" if eager else self._fused)
         trainee.transformer.train()
         trained = trainee.trained_parameters()
         objective = make_objective(trainee, batch, self._teacher)
