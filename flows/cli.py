@@ -1,4 +1,4 @@
-"""The command line: `llm-retrain run|plan|data|status|history|promote|rollback|monitor|up|down|doctor`.
+"""The command line: `llm-retrain run|plan|sweep|data|status|history|promote|rollback|monitor|up|down|doctor`.
 
 Exit codes: 0 promoted or done; 1 failed; 2 wrong usage or configuration; 3 rejected by the gate; 4 inconclusive.
 """
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from flows.outcome import Outcome
+    from flows.sweep import SweepOutcome
 
 log = logging.getLogger("llm_retrain.cli")
 
@@ -60,6 +61,37 @@ def run(preset: str | None, file: Path | None, overrides: tuple[str, ...], reaso
             from flows.terminal import render_outcome
 
             render_outcome(console, outcome, _links(config, home, outcome.places))
+    sys.exit(outcome.exit_code)
+
+
+@cli.command()
+@config_options
+@click.option("--reason", default="sweep by hand", show_default=True, help="Why; is logged and goes to the ledger.")
+@json_option
+def sweep(preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool) -> None:
+    """Search the training settings of sweep.space; the best go on like any candidate."""
+    started = time.monotonic()
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with terminal(home, as_json) as console:
+        from tasks.training.sweep.space import check_sweep
+
+        check_sweep(config)
+        log.info("Searching the training settings of %s", config.registry.model_name)
+        _quieten_mlflow()
+        from flows.sweep import sweep as sweep_flow
+
+        record, outcome = cast("SweepOutcome", sweep_flow(config=config, reason=reason))
+        outcome = replace(outcome, seconds=round(time.monotonic() - started, 1))
+        if as_json:
+            click.echo(json.dumps({"sweep": record.to_json(), **outcome.to_json()}, ensure_ascii=False))
+        else:
+            from flows.sweep_terminal import render_sweep
+            from flows.terminal import render_outcome
+
+            render_sweep(console, record)
+            places = {"mlflow_run": record.run_id, "mlflow_experiment": record.experiment}
+            links = {"Sweep": _links(config, home, {**outcome.places, **places})["MLflow"]}
+            render_outcome(console, outcome, {**links, **_links(config, home, outcome.places)})
     sys.exit(outcome.exit_code)
 
 
@@ -216,15 +248,19 @@ def main() -> None:
 def _retrain(config: RetrainConfig, reason: str) -> "Outcome":
     # Said at once: the imports take seconds, and the first run of a home also makes the databases.
     log.info("Retraining %s from %s", config.registry.model_name, config.base_model.source)
-    from mlflow.utils.logging_utils import disable_logging
-
+    _quieten_mlflow()
     from flows.retrain import retrain
+
+    return cast("Outcome", retrain(config=config, reason=reason))
+
+
+def _quieten_mlflow() -> None:
+    from mlflow.utils.logging_utils import disable_logging
 
     # MLflow writes "Successfully registered model" past its log level, straight to standard error.
     disable_logging()  # type: ignore[no-untyped-call]
     for handler in logging.getLogger("llm_retrain").handlers:
         logging.getLogger("mlflow").addHandler(handler)  # its warnings still show, as ours do
-    return cast("Outcome", retrain(config=config, reason=reason))
 
 
 def _links(config: RetrainConfig, home: Home, places: dict[str, str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect import flow
@@ -16,7 +16,7 @@ from flows.locks import waiting_lock
 from flows.log_lines import record_log_lines
 from flows.outcome import Outcome, outcome_of
 from flows.rollout import roll_out, settle
-from tasks.contracts.artifacts import BaseModelRef, DatasetRef, RegisteredVersion, ServableModel
+from tasks.contracts.artifacts import BaseModelRef, DatasetRef, Predictions, RegisteredVersion, ServableModel
 from tasks.contracts.config import RetrainConfig, chosen_settings, validate_config
 from tasks.contracts.errors import DataError, EnvironmentProblem, RegistryError
 from tasks.contracts.home import RUN_BYTES, Home
@@ -64,16 +64,57 @@ def retrain(
         check_room(home)
         if like_champion:
             config = completed_by_champion(config, home)
-        finished = find_finished(config, home)
-        if finished is not None:
-            record_unchanged(finished, config, home, reason)
-            message = f"version {finished.version} already holds the result ({finished.verdict})"
-            return Completed(name="Unchanged", message=message, data=finished)
-        outcome = train_and_judge(config, home, reason)
-    return Completed(name=outcome.status.capitalize(), message=" ".join(outcome.reasons), data=outcome)
+        outcome = find_or_train(config, home, reason)
+    return Completed(name=outcome.status.capitalize(), message=message_of(outcome), data=outcome)
 
 
-def train_and_judge(config: RetrainConfig, home: Home, reason: str) -> Outcome:
+def find_or_train(config: RetrainConfig, home: Home, reason: str, tags: dict[str, str] | None = None) -> Outcome:
+    """Return the outcome of an earlier run that this one would repeat, or train and judge; `tags` go to the run."""
+    finished = find_finished(config, home)
+    if finished is None:
+        return train_and_judge(config, home, reason, tags)
+    record_unchanged(finished, config, home, reason)
+    return finished
+
+
+def message_of(outcome: Outcome) -> str:
+    """Say in one line what a run came to and why."""
+    if outcome.status == "unchanged":
+        return f"version {outcome.version} already holds the result ({outcome.verdict})"
+    return " ".join(outcome.reasons)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a candidate stands on, and what the systems that it is compared with answer."""
+
+    base: BaseModelRef
+    dataset: DatasetRef
+    champion: RegisteredVersion | None
+    answers: dict[str, Predictions]
+
+
+def prepare_ground(config: RetrainConfig, home: Home, store: Store, on_dataset: Callable[[DatasetRef], None]) -> Ground:
+    """Do all that comes before training: base model, rows, and the answers of base and champion.
+
+    Args:
+        config: what to do.
+        home: the state directory.
+        store: keeps what is made.
+        on_dataset: called with the rows before anything is asked about them.
+    """
+    champion = find_version_by_alias(config.registry, "champion", home)
+    base = prepare_base_model(config, home, store)
+    dataset = prepare_dataset(config, Place(home, store, config.serving), base)
+    on_dataset(dataset)
+    systems = {"base": build_servable(base, None, config, home, store)}
+    if champion is not None:
+        systems["champion"] = servable_of(champion)
+    answers = {name: generate_predictions(name, system, dataset, home, store) for name, system in systems.items()}
+    return Ground(base, dataset, champion, answers)
+
+
+def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[str, str] | None = None) -> Outcome:
     """Walk the line from the sources to the verdict, and roll out what is better.
 
     What can refuse a run is asked before anything is trained: ports, the registry, the champion's directory, rows, a
@@ -82,15 +123,9 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str) -> Outcome:
     store = Store(home.store)
     prepare_server(config, home)
     settle(config, home)
-    champion = find_version_by_alias(config.registry, "champion", home)
-    with tracked_run(config, home, reason, {"prefect.flow_run_id": str(flow_run.id)}) as run:
-        base = prepare_base_model(config, home, store)
-        dataset = prepare_dataset(config, Place(home, store, config.serving), base)
-        run.log_dataset(dataset)
-        systems = {"base": build_servable(base, None, config, home, store)}
-        if champion is not None:
-            systems["champion"] = servable_of(champion)
-        answers = {name: generate_predictions(name, system, dataset, home, store) for name, system in systems.items()}
+    with tracked_run(config, home, reason, {"prefect.flow_run_id": str(flow_run.id), **(tags or {})}) as run:
+        ground = prepare_ground(config, home, store, run.log_dataset)
+        base, dataset, champion, answers = ground.base, ground.dataset, ground.champion, dict(ground.answers)
         adapter = train_adapter(base, dataset, config, home, store, run.log_training)
         run.flush_training()
         run.set_tags({"llm_retrain.rows_too_long": str(adapter.rows_too_long)})

@@ -18,6 +18,7 @@ from tasks.contracts.home import PROJECT_ROOT, checked_name
 from tasks.contracts.section import Section
 from tasks.contracts.source_config import DocstringSource, Source
 from tasks.contracts.strict_yaml import DuplicateKey, load_yaml
+from tasks.contracts.sweep_config import Dimension, SweepSection
 from tasks.contracts.training_config import TrainingSection
 
 PRESETS = PROJECT_ROOT / "deployments" / "presets"
@@ -221,7 +222,7 @@ class MonitorSection(Section):
 
 
 class RetrainConfig(Section):
-    """Everything the loop needs to know: a run uses all sections but the last, which is the monitor's."""
+    """Everything the loop needs to know: a run uses all sections but the last two, the monitor's and the sweep's."""
 
     base_model: BaseModelSection = BaseModelSection()
     data: DataSection = DataSection()
@@ -231,6 +232,7 @@ class RetrainConfig(Section):
     gate: GateSection = GateSection()
     registry: RegistrySection = RegistrySection()
     monitor: MonitorSection = MonitorSection()
+    sweep: SweepSection = SweepSection()
 
     @model_validator(mode="after")
     def _the_engine_serves_the_method(self) -> "RetrainConfig":
@@ -412,6 +414,6 @@ def _known_keys() -> list[str]:
         *get_args(get_args(AugmentMethod)[0]),
     ):
         keys += list(section.model_fields)
-    for group in (ExecutionSection, AugmentSection):
+    for group in (ExecutionSection, AugmentSection, Dimension):
         keys += list(group.model_fields)
     return keys

@@ -95,6 +95,11 @@ class Home:
         return self.root / "triton" / "feedback" / f"{stable_name}.jsonl"
 
     @property
+    def sweeps(self) -> Path:
+        """The sqlite file in which Optuna keeps the trials of all sweeps."""
+        return self.root / "sweeps" / "optuna.db"
+
+    @property
     def sources(self) -> Path:
         """What was fetched from sources that are no local files, with their watermarks."""
         return self.root / "sources"

@@ -89,8 +89,13 @@ def run_worker(
     return follow(WorkerOrder(module, spec, log_path, error_type, memory_hint), listener)
 
 
-def follow(order: WorkerOrder, listener: Listener = ignore_event) -> list[Event]:
+def follow(order: WorkerOrder, listener: Listener = ignore_event, deadline: float | None = None) -> list[Event]:
     """Run a worker to its end and return the events it said.
+
+    Args:
+        order: what to run.
+        listener: called with each event as it is said.
+        deadline: when to ask it to stop, on the clock of `time.monotonic`; None: never.
 
     Raises:
         LlmRetrainError: of the order's `error_type`, or of a class below it; with the worker's own sentence, or with
@@ -100,9 +105,13 @@ def follow(order: WorkerOrder, listener: Listener = ignore_event) -> list[Event]
     with Worker(order) as worker:
         worker.end_input()
         while not worker.has_ended:
-            for event in worker.read():
-                listener(event)
-                events.append(event)
+            if deadline is not None and time.monotonic() >= deadline:
+                deadline = worker.end_soon()
+            wait_seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if select.select([worker], [], [], wait_seconds)[0]:
+                for event in worker.read():
+                    listener(event)
+                    events.append(event)
         failure = worker.failure()
     if failure is not None:
         raise failure if isinstance(failure, order.error_type) else order.error_type(str(failure))
@@ -119,6 +128,7 @@ class Worker:
         self._order = order
         self._unread = b""
         self._error: Event | None = None
+        self._asked_to_end = False
         self.has_ended = False
         """It will say no more."""
 
@@ -207,6 +217,15 @@ class Worker:
         """Ask the process to end, and do not wait for it."""
         if self._process.poll() is None:
             self._process.terminate()
+
+    def end_soon(self) -> float | None:
+        """Ask the process to end, and kill it when it was asked before; return when to look again, None: never."""
+        if self._asked_to_end:
+            self._process.kill()
+            return None
+        self._asked_to_end = True
+        self.terminate()
+        return time.monotonic() + self._order.stop_seconds
 
     def failure(self) -> LlmRetrainError | None:
         """Wait for the end and return what the worker failed of: an error of its own class, if that is one of ours."""

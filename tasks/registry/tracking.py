@@ -35,18 +35,25 @@ def tracked_run(config: RetrainConfig, home: Home, reason: str, tags: dict[str, 
         tags={"llm_retrain.kind": "retrain", "llm_retrain.reason": reason, **tags},
     )
     tracked = TrackedRun(client, run.info.run_id, run.info.experiment_id)
-    try:
+    with ended(tracked):
         tracked.log_config(config)
         yield tracked
+
+
+@contextmanager
+def ended(tracked: "TrackedRun") -> Iterator[None]:
+    """End a run after the block: FAILED with the error if it raises, otherwise with the status that it has by then."""
+    try:
+        yield
     except BaseException as error:
         try:
             tracked.flush_training()
             tracked.set_tags({"llm_retrain.error": f"{type(error).__name__}: {error}"[:4_000]})
-            client.set_terminated(run.info.run_id, status="FAILED")
+            tracked.client.set_terminated(tracked.run_id, status="FAILED")
         except Exception as unwritten:  # it must not hide why the run failed
-            log.warning("The failure of run %s is not in MLflow: %s", run.info.run_id, unwritten)
+            log.warning("The failure of run %s is not in MLflow: %s", tracked.run_id, unwritten)
         raise
-    client.set_terminated(run.info.run_id, status="FINISHED")
+    tracked.client.set_terminated(tracked.run_id, status=tracked.status)
 
 
 class TrackedRun:
@@ -54,6 +61,7 @@ class TrackedRun:
 
     def __init__(self, client: "MlflowClient", run_id: str, experiment: str) -> None:
         self.client, self.run_id, self.experiment = client, run_id, experiment
+        self.status = "FINISHED"
         self._curve = TrainingCurve(client, run_id)
 
     def log_training(self, event: dict[str, Any]) -> None:
@@ -80,7 +88,7 @@ class TrackedRun:
 
         settings = config.model_dump(mode="json")
         params = [
-            Param(f"{section}.{key}", json.dumps(value) if isinstance(value, list) else str(value))
+            Param(f"{section}.{key}", json.dumps(value) if isinstance(value, list | dict) else str(value))
             for section, values in settings.items()
             for key, value in values.items()
         ]
@@ -187,7 +195,10 @@ def last_runs(registry: RegistrySection, home: Home, count: int) -> list[dict[st
     """Return the most recent runs, newest first: when, what kind, which verdict and version, and why."""
     client = connect(registry, home)
     runs = client.search_runs(
-        [experiment_id(client, registry, home)], max_results=count, order_by=["attributes.start_time DESC"]
+        [experiment_id(client, registry, home)],
+        filter_string="tags.`llm_retrain.kind` != 'trial'",  # the sweep that they belong to is one line
+        max_results=count,
+        order_by=["attributes.start_time DESC"],
     )
     lines = []
     for run in runs:

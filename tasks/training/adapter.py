@@ -97,7 +97,13 @@ class TrainingJob:
         }
 
 
-def train_adapter(job: TrainingJob, store: Store, log_path: Path, listener: Listener = ignore_event) -> AdapterRef:
+def train_adapter(
+    job: TrainingJob,
+    store: Store,
+    log_path: Path,
+    listener: Listener = ignore_event,
+    deadline: float | None = None,
+) -> AdapterRef:
     """Return the adapter of a job, training it only if the store has none.
 
     Args:
@@ -105,6 +111,7 @@ def train_adapter(job: TrainingJob, store: Store, log_path: Path, listener: List
         store: keeps the adapter, keyed by the digests of all of that.
         log_path: where the training process's standard error goes.
         listener: called with each event of the training process as it happens.
+        deadline: when to stop it, on the clock of `time.monotonic`; None: never.
 
     A training that was killed or stopped goes on from its newest sound checkpoint when it is asked for again.
 
@@ -131,7 +138,7 @@ def train_adapter(job: TrainingJob, store: Store, log_path: Path, listener: List
             listener(event)
 
         try:
-            events = follow(worker, tell)
+            events = follow(worker, tell, deadline)
         except TrainingStopped:
             raise
         except TrainingError as error:
@@ -190,6 +197,16 @@ def training_events(adapter: AdapterRef) -> list[dict[str, Any]]:
 def training_steps(adapter: AdapterRef) -> list[dict[str, Any]]:
     """Return the recorded optimizer steps of an adapter."""
     return [event for event in training_events(adapter) if event["event"] == "step"]
+
+
+def validation_losses(adapter: AdapterRef) -> list[dict[str, Any]]:
+    """Return what was measured on the validation rows while an adapter was trained; empty without such rows."""
+    return [event for event in training_events(adapter) if event["event"] == "validation"]
+
+
+def loss_of_kept_weights(losses: list[float], training: TrainingSection) -> float:
+    """Return the validation loss of the weights that were saved: with patience the lowest, otherwise the last."""
+    return min(losses) if training.patience else losses[-1]
 
 
 def _facts(events: list[dict[str, Any]], out: Path, seconds: float) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def _validation(objective: Objective, optimizer: MasterOptimizer, schedule: list
     objective.prepare()
     training = objective.trainee.training
     every = round(len(schedule) / training.epochs / training.validations)
-    return Validation(objective, optimizer, every, training.patience)
+    return Validation(objective, optimizer, every, len(schedule))
 
 
 def load_teacher(teacher: str, trainee: Trainee) -> Any:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tasks.contracts.errors import TrainingError
+from tasks.contracts.jsonl import digest_of
 from tasks.training.loop.interruption import Interruption
 from tasks.training.loop.objectives import Objective
 from tasks.training.loop.optimizer import MasterOptimizer
@@ -17,17 +19,19 @@ _BEST = "best."
 class Validation:
     """Remembers the best weights, and says when no better ones are to be expected."""
 
-    def __init__(self, objective: Objective, optimizer: MasterOptimizer, every_steps: int, patience: int) -> None:
+    def __init__(self, objective: Objective, optimizer: MasterOptimizer, every_steps: int, total_steps: int) -> None:
         """Take the held-out rows as an objective of their own.
 
         Args:
-            objective: over the held-out examples.
+            objective: over the held-out examples; its training says with how much patience.
             optimizer: whose masters are the weights.
             every_steps: optimizer steps from one measurement to the next.
-            patience: measurements without a lower loss after which it is enough; 0: never, and the last weights stay.
+            total_steps: after the last of them the loss is measured too: that of the weights that are saved.
         """
         self._objective, self._optimizer = objective, optimizer
-        self._every_steps, self._patience = max(1, every_steps), patience
+        self._every_steps, self._total_steps = max(1, every_steps), total_steps
+        self._patience = objective.trainee.training.patience
+        self._rows_digest = digest_of([[list(e.prompt_ids), list(e.answer_ids)] for e in objective.examples])
         self._best_loss, self._worse, self._measured_step = math.inf, 0, 0
         self._best: dict[str, torch.Tensor] = {}
 
@@ -41,12 +45,16 @@ class Validation:
 
         Raises:
             StopRequested: somebody asked to stop; nothing of this measurement is kept.
+            TrainingError: the loss is not a number.
         """
-        if step % self._every_steps or step <= self._measured_step:
+        is_time = not step % self._every_steps or step == self._total_steps
+        if not is_time or step <= self._measured_step:
             return
         loss = self.loss(interruption)
+        if not math.isfinite(loss):
+            raise TrainingError(f"the validation loss after step {step} is {loss}; lower training.learning_rate")
         self._measured_step = step
-        tell("validation", step=step, loss=loss)
+        tell("validation", step=step, total_steps=self._total_steps, loss=loss, rows_digest=self._rows_digest)
         if not self._patience:
             return
         if loss < self._best_loss:

@@ -1,0 +1,128 @@
+"""The search space: what a sweep may try, checked before anything is trained, and a trial's settings laid over it."""
+
+from itertools import islice, product
+from typing import TYPE_CHECKING, Any
+
+from tasks.contracts.config import RetrainConfig, validate_config
+from tasks.contracts.errors import ConfigError, EnvironmentProblem
+from tasks.contracts.sweep_config import Dimension, SweepSection, choices_of, is_whole
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+Settings = dict[str, Any]
+
+_TRIED_COMBINATIONS = 1_000
+"""So many combinations with other choices are tried before a choice counts as one that nothing fits."""
+
+
+def check_sweep(config: RetrainConfig) -> None:
+    """Refuse a sweep that could not end, or compare, or train; none of it takes the device.
+
+    Raises:
+        ConfigError: names the key.
+        EnvironmentProblem: Optuna is not installed.
+    """
+    sweep = config.sweep
+    if not sweep.space:
+        raise ConfigError(
+            "sweep.space is empty; expected training keys with their values, for example "
+            "learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}"
+        )
+    if not sweep.trials and not sweep.hours:
+        raise ConfigError("sweep.trials and sweep.hours are 0, so the sweep would never end; expected one of them")
+    if not config.training.validation_rows:
+        raise ConfigError(
+            "training.validation_rows is 0, and a sweep compares trials by the loss on training rows that are held "
+            "out; expected at least 1, better 32"
+        )
+    for key, dimension in sweep.space.items():
+        for choice in choices_of(key, dimension):
+            _check_choice(config, key, choice)
+    try:
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise EnvironmentProblem(
+            "a sweep needs Optuna, which is not installed; install the extra sweep: "
+            "pip install --constraint constraints.txt --editable '.[sweep]'"
+        ) from error
+
+
+def with_settings(config: RetrainConfig, settings: Settings) -> RetrainConfig:
+    """Return the configuration with a trial's settings in its training section.
+
+    Raises:
+        ConfigError: they do not fit together, or the engine cannot serve what they would make.
+    """
+    values = config.model_dump(mode="json")
+    return validate_config({**values, "training": {**values["training"], **settings}})
+
+
+def distributions(space: dict[str, Dimension]) -> "dict[str, BaseDistribution]":
+    """Return the space in Optuna's terms."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    made: dict[str, BaseDistribution] = {}
+    for key, dimension in space.items():
+        low, high = dimension.low, dimension.high
+        if low is None or high is None:
+            made[key] = CategoricalDistribution(choices_of(key, dimension))
+        elif is_whole(key):
+            made[key] = IntDistribution(int(low), int(high), log=dimension.log)
+        else:
+            made[key] = FloatDistribution(low, high, log=dimension.log)
+    return made
+
+
+def count_settings(space: dict[str, Dimension]) -> int | None:
+    """Return how many different settings the space has; None if a real number makes them uncountable."""
+    count = 1
+    for key, dimension in space.items():
+        if dimension.low is not None and dimension.high is not None:
+            if not is_whole(key):
+                return None
+            count *= int(dimension.high) - int(dimension.low) + 1
+        else:
+            count *= len(dimension.choices)
+    return count
+
+
+def configured_settings(config: RetrainConfig) -> Settings | None:
+    """Return the settings that the configuration has without a sweep, or None if they lie outside the space."""
+    training = config.training
+    values = {**training.model_dump(mode="json"), "learning_rate": training.peak_learning_rate}
+    settings = {key: values[key] for key in config.sweep.space}
+    inside = all(_is_inside(key, dimension, settings[key]) for key, dimension in config.sweep.space.items())
+    return settings if inside else None
+
+
+def most_epochs(config: RetrainConfig) -> float:
+    """Return the passes over the rows of the longest trial."""
+    dimension = config.sweep.space.get("epochs")
+    if dimension is None:
+        return config.training.epochs
+    return float(dimension.high if dimension.high is not None else max(choices_of("epochs", dimension)))
+
+
+def trials_or_minutes(sweep: SweepSection) -> int:
+    """Return the length of the progress bar: trials, or minutes where no number of trials is set."""
+    return sweep.trials or max(1, round(sweep.hours * 60))
+
+
+def _is_inside(key: str, dimension: Dimension, value: Any) -> bool:
+    if dimension.low is None or dimension.high is None:
+        return value in choices_of(key, dimension)
+    return bool(dimension.low <= value <= dimension.high)
+
+
+def _check_choice(config: RetrainConfig, key: str, choice: Any) -> None:
+    """Refuse a choice that fits no combination of the other choices."""
+    others = {k: choices_of(k, d) for k, d in config.sweep.space.items() if k != key and d.choices}
+    problem: ConfigError | None = None
+    for combination in islice(product(*others.values()), _TRIED_COMBINATIONS):
+        try:
+            with_settings(config, {**dict(zip(others, combination, strict=True)), key: choice})
+            return
+        except ConfigError as error:
+            problem = error
+    raise ConfigError(f"sweep.space.{key} has the choice {choice!r}, which nothing fits: {problem}") from problem
