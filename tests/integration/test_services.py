@@ -98,7 +98,7 @@ def test_servers_listen_on_the_loopback_address_only(services):
         assert listening and all(address.ip == "127.0.0.1" for address in listening), (name, listening)
 
 
-def test_six_deployments_are_ready_and_their_form_holds_the_config(services):
+def test_seven_deployments_are_ready_and_their_form_holds_the_config(services):
     _, _, api = services
     deployments = ask(api, "POST", "/deployments/filter", {})
     assert sorted(one["entrypoint"].rpartition(".")[2] + "/" + one["name"] for one in deployments) == [
@@ -108,6 +108,7 @@ def test_six_deployments_are_ready_and_their_form_holds_the_config(services):
         "retrain/nightly",
         "retrain/on-drift",
         "rollback/by-hand",
+        "sweep/by-hand",
     ]
     assert {one["status"] for one in deployments} == {"READY"}
     by_hand = ask(api, "GET", "/deployments/name/retrain/by-hand")

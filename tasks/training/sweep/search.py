@@ -1,5 +1,6 @@
 """The search: Optuna proposes settings and remembers what came of them, in sqlite, so that a sweep can go on."""
 
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,7 +131,8 @@ class Search:
         """
         import optuna
 
-        with suppress(ValueError, RuntimeError):  # Optuna's answers to fewer than two different finished trials
+        with suppress(ValueError, RuntimeError, UserWarning), warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # Optuna's way to say that its figures mean nothing
             return dict(optuna.importance.get_param_importances(self.study))
         return {}
 

@@ -1,11 +1,12 @@
 """Worker processes that end well and badly: every way to fail is one sentence in the parent, and nothing hangs."""
 
 import textwrap
+import time
 
 import pytest
 
 from tasks.contracts.errors import BuildError
-from tasks.contracts.worker import run_worker
+from tasks.contracts.worker import WorkerOrder, follow, run_worker
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def run_body(tmp_path, monkeypatch):
     # A module rewritten within the second, at the same size, would otherwise run from the stale byte code of the first.
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 
-    def run(body, before="", spec=None, **settings):
+    def run(body, before="", spec=None, deadline=None, **settings):
         source = (
             "import os, signal, sys\n"
             "from tasks.contracts.errors import TrainingError\n"
@@ -27,7 +28,10 @@ def run_body(tmp_path, monkeypatch):
             "worker_main(run)\n"
         )
         (modules / "a_worker.py").write_text(source)
-        return run_worker("a_worker", spec or {}, tmp_path / "worker.log", BuildError, **settings)
+        log_path = tmp_path / "worker.log"
+        if deadline is None:
+            return run_worker("a_worker", spec or {}, log_path, BuildError, **settings)
+        return follow(WorkerOrder("a_worker", spec or {}, log_path, BuildError, "", **settings), deadline=deadline)
 
     return run
 
@@ -118,3 +122,23 @@ def test_what_a_stopped_worker_says_of_its_end_is_logged(run_body, caplog):
 def test_memory_that_runs_out_on_the_cpu_gives_the_callers_advice(run_body):
     with pytest.raises(BuildError, match=r"a_worker ran out of memory \(RuntimeError\); lower section\.key"):
         run_body('raise RuntimeError("DefaultCPUAllocator: can\'t allocate memory")', memory_hint="lower section.key")
+
+
+@pytest.mark.parametrize("each_time", ["pass", "say('word')"])
+def test_a_worker_is_asked_to_stop_at_the_deadline_whether_it_speaks_or_not(run_body, each_time):
+    stop = """
+        import time
+        def stop(*_):
+            raise TrainingError('saved')
+        signal.signal(signal.SIGTERM, stop)
+    """
+    started = time.monotonic()
+    with pytest.raises(BuildError, match="saved"):
+        run_body(f"while True:\n    {each_time}\n    time.sleep(0.01)", before=stop, deadline=started + 3.0)
+    assert time.monotonic() - started >= 3.0
+
+
+def test_a_worker_that_does_not_stop_when_it_is_asked_to_is_killed(run_body):
+    deaf = "import time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    with pytest.raises(BuildError, match="SIGKILL"):
+        run_body("time.sleep(600)", before=deaf, deadline=time.monotonic() + 3.0, stop_seconds=0.2)

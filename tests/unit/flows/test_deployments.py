@@ -55,8 +55,8 @@ def flow_of(deployment):
     return load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
 
 
-def test_there_are_six_deployments_with_the_documented_names():
-    assert len(DOCUMENT["deployments"]) == 6
+def test_there_are_seven_deployments_with_the_documented_names():
+    assert len(DOCUMENT["deployments"]) == 7
     assert sorted(DEPLOYMENTS) == [
         "monitor/every-15-minutes",
         "promote/by-hand",
@@ -64,6 +64,7 @@ def test_there_are_six_deployments_with_the_documented_names():
         "retrain/nightly",
         "retrain/on-drift",
         "rollback/by-hand",
+        "sweep/by-hand",
     ]
 
 
@@ -81,9 +82,9 @@ def test_a_misspelt_key_is_found(place):
 
 def test_a_misspelt_key_of_a_trigger_or_schedule_is_found():
     document = copy_of_the_document()
-    document["deployments"][1]["schedules"][0]["chron"] = "0 3 * * *"
-    document["deployments"][2]["triggers"][0]["expects"] = ["x"]
-    assert unknown_keys(document) == ["deployments.1.schedules.chron", "deployments.2.triggers.expects"]
+    document["deployments"][2]["schedules"][0]["chron"] = "0 3 * * *"
+    document["deployments"][3]["triggers"][0]["expects"] = ["x"]
+    assert unknown_keys(document) == ["deployments.2.schedules.chron", "deployments.3.triggers.expects"]
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
@@ -113,7 +114,7 @@ def test_a_deployment_runs_in_our_work_pool_and_never_twice_at_once(name):
     deployment = DEPLOYMENTS[name]
     assert deployment["work_pool"]["name"] == WORK_POOL
     assert deployment["concurrency_limit"]["limit"] == 1
-    if name.startswith("retrain/"):
+    if name.startswith(("retrain/", "sweep/")):
         assert deployment["concurrency_limit"]["collision_strategy"] == "ENQUEUE"
         assert QUEUES[deployment["work_pool"]["work_queue_name"]] == 1
 
@@ -167,6 +168,22 @@ def reason_of(event_payload):
         action=action,
     )
     return asyncio.run(action.render_parameters(triggered))["reason"]
+
+
+def test_the_sweep_of_the_form_can_be_started_as_it_stands():
+    from tasks.training.sweep.space import check_sweep
+
+    check_sweep(validate_config(DEPLOYMENTS["sweep/by-hand"]["parameters"]["config"]))
+
+
+def test_settings_given_to_up_leave_the_sweep_what_they_do_not_name():
+    laid = lay_over(DEPLOYMENTS["sweep/by-hand"], validate_config({"training": {"epochs": 2}, "sweep": {"trials": 3}}))
+    sweep = DEPLOYMENTS["sweep/by-hand"]["parameters"]["config"]["sweep"]
+    assert laid["config"] == {
+        "training": {"validation_rows": 32, "epochs": 2},
+        "sweep": {"trials": 3, "space": sweep["space"]},
+    }
+    assert laid["like_champion"] is False
 
 
 def test_the_drift_event_becomes_the_reason_of_the_run():

@@ -97,6 +97,17 @@ def test_a_roll_out_is_told_which_champion_the_candidate_was_judged_against(walk
     assert walk.rolled_out == [(5, "a reason", judged_against)]
 
 
+def test_what_tells_where_the_settings_come_from_goes_to_the_run(walk, monkeypatch):
+    given = []
+    walk.tracked_run = lambda config, home, reason, tags: (given.append(tags), Walk.tracked_run(walk))[1]
+    walk("reject")
+    assert given[0].keys() == {"prefect.flow_run_id"}
+    monkeypatch.setattr(flow, "tracked_run", walk.tracked_run)
+    monkeypatch.setattr(flow, "find_finished", lambda *_: None)
+    flow.find_or_train(RetrainConfig(), walk.home, "a reason", {"llm_retrain.sweep": "7"})
+    assert given[1]["llm_retrain.sweep"] == "7"
+
+
 def test_what_was_rolled_back_is_not_rolled_out_again_even_if_its_report_was_lost(walk):
     """With its report, `find_finished` says so before anything is trained."""
     outcome = walk("promote", SimpleNamespace(version=4), rolled_back=SimpleNamespace(version=3))

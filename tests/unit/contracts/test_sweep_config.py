@@ -1,0 +1,124 @@
+"""A search space is checked against the training section before anything is trained."""
+
+import pytest
+
+from tasks.contracts.config import RetrainConfig, validate_config
+from tasks.contracts.errors import ConfigError
+from tasks.contracts.sweep_config import choices_of
+from tasks.contracts.sweep_record import SweepRecord, TrialRecord
+from tasks.training.sweep.space import check_sweep, configured_settings, count_settings, distributions, with_settings
+
+REFUSED = [
+    ({"rnak": [1]}, r"sweep\.space\.rnak is not a key of training; did you mean rank\?"),
+    ({"rank": [8, 1000]}, r"sweep\.space\.rank has the value 1000: .* less than or equal to 512"),
+    ({"rank": [True]}, r"sweep\.space\.rank has the value True: expected a number"),
+    ({"rank": {"low": 1, "high": 900}}, r"sweep\.space\.rank has the value 900: .* less than or equal to 512"),
+    ({"rank": {"low": 1.5, "high": 8}}, r"sweep\.space\.rank has the value 1\.5: .* valid integer"),
+    ({"rank": {"low": 8, "high": 4}}, r"sweep\.space\.rank goes from 8 to 4; expected low below high"),
+    ({"rank": {"lo": 8}}, r"sweep\.space\.rank\.lo is not a config key; did you mean low\?"),
+    ({"rank": []}, r"sweep\.space\.rank has no values"),
+    ({"rank": {"low": 4}}, r"sweep\.space\.rank has no values"),
+    ({"rank": 5}, r"sweep\.space\.rank is 5: expected a list of choices, or low and high"),
+    ({"rank": [8, "8"]}, r"expected different choices"),
+    ({"rank": {"choices": [8], "low": 4, "high": 5}}, r"sweep\.space\.rank has choices and a range"),
+    ({"learning_rate": {"low": 0, "high": 1}}, r"sweep\.space\.learning_rate has the value 0: .* greater than 0"),
+    ({"dropout": {"low": 0, "high": 0.5, "log": True}}, r"dropout\.low is 0, which has no logarithm"),
+    ({"dropout": {"low": 0, "high": 1}}, r"sweep\.space\.dropout has the value 1: .* less than 1"),
+    ({"method": ["lora", "lroa"]}, r"sweep\.space\.method has the value 'lroa'"),
+    ({"method": {"low": 1, "high": 2}}, r"training\.method takes no numbers; expected a list of choices"),
+    ({"objective": ["sft", "dpo"]}, r"sweep\.space\.objective would change what the loss is"),
+    ({"max_length_tokens": [64]}, r"sweep\.space\.max_length_tokens would change which rows"),
+    ({"checkpoint_seconds": [1]}, r"sweep\.space\.checkpoint_seconds changes no weight"),
+]
+SPACE = {"learning_rate": {"low": "1e-4", "high": "1e-2", "log": True}, "rank": [8, 16]}
+
+
+def config_of(space=None, training=None, **sweep):
+    return validate_config(
+        {
+            "training": {"validation_rows": 8, **(training or {})},
+            "sweep": {"space": SPACE if space is None else space, **sweep},
+        }
+    )
+
+
+@pytest.mark.parametrize(("space", "sentence"), REFUSED, ids=[str(space) for space, _ in REFUSED])
+def test_a_space_that_training_would_not_take_is_one_sentence_that_names_the_key(space, sentence):
+    with pytest.raises(ConfigError, match=sentence) as raised:
+        config_of(space)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"space": {}}, r"sweep\.space is empty"),
+        ({"trials": 0}, r"sweep\.trials and sweep\.hours are 0, so the sweep would never end"),
+        ({"training": {"validation_rows": 0}}, r"training\.validation_rows is 0, and a sweep compares trials"),
+        (
+            {"space": {"method": ["lora", "prefix"]}},
+            r"the choice 'prefix', which nothing fits: serving\.engine is 'onnx'",
+        ),
+    ],
+)
+def test_a_sweep_that_could_not_end_or_compare_or_serve_is_refused(changes, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        check_sweep(config_of(**changes))
+
+
+def test_a_choice_that_fits_some_other_choice_is_allowed():
+    base = {"method": "qlora", "device": "cpu", "precision": "bf16"}
+    check_sweep(config_of({"precision": ["bf16", "fp16"], "method": ["qlora", "lora"]}, base))
+    with pytest.raises(ConfigError, match=r"the choice 'fp16', which nothing fits: .*expected bf16 or fp32"):
+        check_sweep(config_of({"precision": ["bf16", "fp16"], "rank": [4, 8]}, base))
+
+
+def test_texts_that_yaml_leaves_are_read_as_the_training_section_reads_them():
+    config = config_of({"learning_rate": ["1e-4", 0.001], "rank": ["8"]})
+    assert choices_of("learning_rate", config.sweep.space["learning_rate"]) == [1e-4, 0.001]
+    assert choices_of("rank", config.sweep.space["rank"]) == [8]
+
+
+def test_the_space_in_optunas_terms_keeps_whole_numbers_whole_and_orders_of_magnitude():
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    space = {**SPACE, "batch_rows": {"low": 2, "high": 16}}
+    assert distributions(config_of(space).sweep.space) == {
+        "learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
+        "rank": CategoricalDistribution([8, 16]),
+        "batch_rows": IntDistribution(2, 16),
+    }
+
+
+def test_settings_are_counted_where_they_can_be():
+    assert count_settings(config_of({"rank": [8, 16], "batch_rows": {"low": 2, "high": 4}}).sweep.space) == 6
+    assert count_settings(config_of().sweep.space) is None
+
+
+def test_the_configuration_as_it_stands_is_a_trial_where_it_lies_in_the_space():
+    assert configured_settings(config_of()) == {"learning_rate": 5e-4, "rank": 16}, "the method's own learning rate"
+    assert configured_settings(config_of(training={"rank": 32})) is None
+    assert configured_settings(config_of(training={"learning_rate": 0.5})) is None
+
+
+def test_a_trials_settings_are_laid_over_the_configuration_and_checked():
+    config = config_of(training={"alpha": 7})
+    tuned = with_settings(config, {"rank": 4, "learning_rate": 1e-3})
+    assert (tuned.training.rank, tuned.training.learning_rate, tuned.training.alpha) == (4, 1e-3, 7)
+    assert tuned.training.validation_rows == 8, "the rows that are held out stay held out"
+    with pytest.raises(ConfigError, match=r"serving\.engine"):
+        with_settings(config, {"method": "prompt"})
+
+
+def test_a_run_without_a_sweep_ignores_the_section():
+    assert RetrainConfig().sweep.space == {}
+
+
+def test_the_best_trial_is_the_finished_one_with_the_lowest_loss():
+    def trial(number, state, loss):
+        return TrialRecord(number, state, {"rank": number}, loss, 1.0, "", "run")
+
+    trials = (trial(0, "finished", 2.0), trial(1, "pruned", 0.1), trial(2, "finished", 1.0), trial(3, "failed", None))
+    record = SweepRecord("name", "run", "1", "over", trials, {})
+    assert record.best == trials[2] and record.to_json()["best"]["number"] == 2
+    assert SweepRecord("name", "run", "1", "over", trials[3:], {}).best is None
