@@ -23,8 +23,9 @@ def _write_history(record: SweepRecord, path: Path) -> Path:
 
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
+    measured = [trial for trial in record.trials if trial.loss is not None]
     for state, (marker, colour) in _MARKS.items():
-        shown = [(trial.number, trial.loss) for trial in record.trials if trial.state == state and trial.loss]
+        shown = [(trial.number, trial.loss) for trial in measured if trial.state == state]
         if shown:
             axes.scatter(*zip(*shown, strict=True), marker=marker, color=colour, label=state)
     best: list[tuple[int, float]] = []
@@ -36,14 +37,14 @@ def _write_history(record: SweepRecord, path: Path) -> Path:
     for trial in record.trials:
         if trial.state == "failed":
             axes.axvline(trial.number, color="0.8", linewidth=4, zorder=0)
-    losses = [trial.loss for trial in record.trials if trial.loss]
+    losses = [trial.loss for trial in measured if trial.loss]
     if losses and max(losses) > _LINEAR_RATIO * min(losses):
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trial (grey: failed)")
     axes.set_ylabel("validation loss")
     axes.set_title(record.name)
-    if losses:
+    if measured:
         axes.legend()
     figure.savefig(path)
     return path

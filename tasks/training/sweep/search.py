@@ -22,6 +22,8 @@ SECONDS, REASON, RUN_ID, ROWS = "seconds", "reason", "mlflow_run", "rows_digest"
 _STOPPED = "stopped"
 _FIRST_JUDGED = 2
 """The first validation often falls into the warm-up of the learning rate: the median says nothing about it yet."""
+_FEWEST_FINISHED = 10
+"""PED-ANOVA compares the best tenth of the finished trials with all of them: with fewer that is no trial at all."""
 _REPEATS = 10
 """So many trials in a row with settings that were tried before: the sampler has nothing new to propose."""
 
@@ -131,6 +133,8 @@ class Search:
         """
         import optuna
 
+        if sum(trial.state == "finished" for trial in self.records()) < _FEWEST_FINISHED:
+            return {}
         with suppress(ValueError, RuntimeError, UserWarning), warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # Optuna's way to say that its figures mean nothing
             return dict(optuna.importance.get_param_importances(self.study))

@@ -224,12 +224,14 @@ def test_another_space_is_another_sweep_and_another_budget_is_not(sweep):
     assert sweep.open(training={"rank": 4}).name == name, "what is searched does not come from the configuration"
 
 
-def test_the_pictures_are_drawn_for_any_mixture_of_trials(sweep, tmp_path):
+def test_the_pictures_are_drawn_for_any_mixture_of_trials(sweep, tmp_path, monkeypatch):
     sweep.open(trials=9)
     sweep.run([4, 3, 2, 1])
     sweep.run([4, 3, 2, 90.0])
     sweep.run([], TrainingError("x"))
     search = sweep.search
+    assert search.importances() == {}, "two finished trials say nothing of importance"
+    monkeypatch.setattr("tasks.training.sweep.search._FEWEST_FINISHED", 2)
     record = SweepRecord(search.name, "run", "1", "over", search.records(), search.importances())
     assert record.importances.keys() == SPACE.keys()
     assert [path.name for path in write_plots(record, tmp_path)] == ["history.png", "importance.png"]
