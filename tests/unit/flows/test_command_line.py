@@ -26,7 +26,7 @@ from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
 
-COMMANDS = ["data", "doctor", "down", "history", "monitor", "promote", "rollback", "run", "status", "up"]
+COMMANDS = ["data", "doctor", "down", "history", "monitor", "promote", "rollback", "run", "status", "sweep", "up"]
 
 
 def llm_retrain(*arguments, home):

@@ -98,6 +98,7 @@ def edit_source(tmp_path, monkeypatch):
     [
         ("adapter", "tasks/training/process.py", True),
         ("adapter", "tasks/training/loop/examples.py", True),
+        ("adapter", "tasks/training/sweep/search.py", False),
         ("adapter", "triton_models/prompt.py", True),
         ("adapter", "tasks/training/steps.py", False),
         ("adapter", "tasks/training/base_model.py", False),
