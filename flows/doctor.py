@@ -180,8 +180,8 @@ def gpu_finding(gpus: list[tuple[str, int, tuple[int, int]]], torch_has_cuda: bo
     if capability >= _NATIVE_BF16:
         allows = f"trains in bf16: LoRA up to about {lora:.0f}B parameters"
     else:
-        allows = f"only emulates bf16: set training.precision=fp32; LoRA up to about {lora / 2:.0f}B parameters"
-    return Finding("GPU", "ok", found, f"{allows}, {qlora:.0f}B with training.quantization=nf4")
+        allows = f"only emulates bf16 and trains in fp16: LoRA up to about {lora:.0f}B parameters"
+    return Finding("GPU", "ok", found, f"{allows}, {qlora:.0f}B with training.method=qlora")
 
 
 def ask_nvidia_smi() -> list[tuple[str, int, tuple[int, int]]]:

@@ -27,27 +27,31 @@ def find_finished(config: RetrainConfig, home: Home) -> Outcome | None:
         return None
     from tasks.data.build import build_dataset
     from tasks.data.ingest import Place, ingest
+    from tasks.data.replay import prepare_replay
     from tasks.registry.versions import find_judged, gate_digest
     from tasks.serving.build import build_servable
     from tasks.training.adapter import TrainingJob, train_adapter
-    from tasks.training.base_model import prepare_base_model
+    from tasks.training.base_model import prepare_base_model, prepare_teacher
 
     store = LookupOnlyStore(home.store)
     log_path = home.logs / "unused.log"
     try:
         base = prepare_base_model(config.base_model, home, store)
+        teacher = prepare_teacher(config.training, config.base_model, home, store)
         place = Place(home, store, config.serving)
         rows = ingest(config.data, place, config.data.sources)
         held_out = config.data.evaluation_sources
         evaluation_rows = ingest(config.data, place, held_out) if held_out else None
         dataset = build_dataset(rows, evaluation_rows, config.data, place, base)
-        job = TrainingJob(base, dataset, config.training, config.serving.system_prompt)
+        replay = prepare_replay(config.training.replay, dataset, place)
+        job = TrainingJob(base, dataset, config.training, config.serving.system_prompt, replay, teacher)
         adapter = train_adapter(job, store, log_path)
         servable = build_servable(base, adapter, config.serving, store, log_path)
     except NotInStore:
         return None
     version = find_judged(config.registry, servable.digest, dataset.eval_digest, gate_digest(config), home)
-    return None if version is None else _recall(version, config, home)
+    outcome = None if version is None else _recall(version, config, home)
+    return None if outcome is None else replace(outcome, long_rows=adapter.long_rows)
 
 
 def _recall(version: RegisteredVersion, config: RetrainConfig, home: Home) -> Outcome | None:

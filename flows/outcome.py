@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from tasks.contracts.artifacts import EvalReport, GateDecision, RegisteredVersion, ServedVersion
@@ -34,6 +34,7 @@ class Outcome:
         places: where to look: mlflow run, prefect flow run, report.
         seconds: how long the run took.
         rolled_back: it was champion and was rolled back; only a person promotes it again.
+        long_rows: training rows that were left out (`rows_too_long`) or cut off (`rows_cut_off`), being too long.
     """
 
     status: Status
@@ -50,6 +51,7 @@ class Outcome:
     places: dict[str, str]
     seconds: float = 0.0
     rolled_back: bool = False
+    long_rows: dict[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:

@@ -39,14 +39,18 @@ def plan(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_j
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.data_commands import build_version
+        from tasks.data.ingest import Place
+        from tasks.data.replay import prepare_replay
         from tasks.training.adapter import TrainingJob
-        from tasks.training.base_model import prepare_base_model
+        from tasks.training.base_model import prepare_base_model, prepare_teacher
         from tasks.training.plan.request import request_plan
 
         store = Store(home.store)
         dataset = build_version(config, home, store)
         base = prepare_base_model(config.base_model, home, store)
-        job = TrainingJob(base, dataset, config.training, config.serving.system_prompt)
+        teacher = prepare_teacher(config.training, config.base_model, home, store)
+        replay = prepare_replay(config.training.replay, dataset, Place(home, store, config.serving))
+        job = TrainingJob(base, dataset, config.training, config.serving.system_prompt, replay, teacher)
         facts = request_plan(job, store, home.logs / "plan.log")
         if as_json:
             click.echo(json.dumps(facts, ensure_ascii=False))

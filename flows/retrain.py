@@ -22,7 +22,8 @@ from tasks.contracts.errors import DataError, EnvironmentProblem, RegistryError
 from tasks.contracts.home import RUN_BYTES, Home
 from tasks.contracts.store import Store, damage_of, read_manifest
 from tasks.data.ingest import Place
-from tasks.data.steps import build_dataset_task, ingest_rows
+from tasks.data.replay import check_replay
+from tasks.data.steps import build_dataset_task, ingest_rows, prepare_replay
 from tasks.evaluation.steps import build_report, decide, generate_predictions
 from tasks.registry.tracking import tracked_run
 from tasks.registry.versions import (
@@ -33,7 +34,8 @@ from tasks.registry.versions import (
     settings_of,
 )
 from tasks.serving.steps import build_servable, prepare_server
-from tasks.training.steps import prepare_base_model, train_adapter
+from tasks.training.adapter import TrainingJob
+from tasks.training.steps import prepare_base_model, prepare_teacher, train_adapter
 
 log = logging.getLogger("llm_retrain.retrain")
 
@@ -92,6 +94,14 @@ class Ground:
     dataset: DatasetRef
     champion: RegisteredVersion | None
     answers: dict[str, Predictions]
+    replay: DatasetRef | None
+    teacher: BaseModelRef | None
+
+    def job(self, config: RetrainConfig) -> TrainingJob:
+        """Return the training that a configuration asks for on this ground."""
+        return TrainingJob(
+            self.base, self.dataset, config.training, config.serving.system_prompt, self.replay, self.teacher
+        )
 
 
 def prepare_ground(config: RetrainConfig, home: Home, store: Store, on_dataset: Callable[[DatasetRef], None]) -> Ground:
@@ -105,30 +115,34 @@ def prepare_ground(config: RetrainConfig, home: Home, store: Store, on_dataset: 
     """
     champion = find_version_by_alias(config.registry, "champion", home)
     base = prepare_base_model(config, home, store)
-    dataset = prepare_dataset(config, Place(home, store, config.serving), base)
+    teacher = prepare_teacher(config, home, store)
+    place = Place(home, store, config.serving)
+    dataset = prepare_dataset(config, place, base)
+    replay = prepare_replay(config.training.replay, dataset, place)
     on_dataset(dataset)
     systems = {"base": build_servable(base, None, config, home, store)}
     if champion is not None:
         systems["champion"] = servable_of(champion)
     answers = {name: generate_predictions(name, system, dataset, home, store) for name, system in systems.items()}
-    return Ground(base, dataset, champion, answers)
+    return Ground(base, dataset, champion, answers, replay, teacher)
 
 
 def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[str, str] | None = None) -> Outcome:
     """Walk the line from the sources to the verdict, and roll out what is better.
 
     What can refuse a run is asked before anything is trained: ports, the registry, the champion's directory, rows, a
-    base that the builder cannot build, and prompts that it cannot answer.
+    base or a teacher that cannot be used, a base that the builder cannot build, and prompts that it cannot answer.
     """
     store = Store(home.store)
+    check_replay(config.training.replay, Place(home, store, config.serving))
     prepare_server(config, home)
     settle(config, home)
     with tracked_run(config, home, reason, {"prefect.flow_run_id": str(flow_run.id), **(tags or {})}) as run:
         ground = prepare_ground(config, home, store, run.log_dataset)
         base, dataset, champion, answers = ground.base, ground.dataset, ground.champion, dict(ground.answers)
-        adapter = train_adapter(base, dataset, config, home, store, run.log_training)
+        adapter = train_adapter(ground.job(config), home, store, run.log_training)
         run.flush_training()
-        run.set_tags({"llm_retrain.rows_too_long": str(adapter.rows_too_long)})
+        run.set_tags({f"llm_retrain.{name}": str(count) for name, count in adapter.long_rows.items()})
         run.log_estimate(adapter.estimate)
         candidate = build_servable(base, adapter, config, home, store)
         answers["candidate"] = generate_predictions("candidate", candidate, dataset, home, store)
@@ -136,7 +150,7 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
         run.log_report(report)
         decision = decide(report, config, champion is not None)
         run.log_decision(decision)
-        made_of = Candidate(base, dataset, adapter, candidate, answers["candidate"], report, decision)
+        made_of = Candidate(base, dataset, adapter, candidate, answers["candidate"], report, decision, ground.replay)
         version = register_version(made_of, config, run, champion, home)
         is_better = decision.verdict == "promote"
         overruled = is_better and find_rolled_back(config.registry, candidate.digest, home) is not None
@@ -148,7 +162,7 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
             "prefect_flow_run": str(flow_run.id),
             "report": str(report.path / "report.md"),
         }
-        outcome = outcome_of(report, decision, version, served, config, places)
+        outcome = replace(outcome_of(report, decision, version, served, config, places), long_rows=adapter.long_rows)
         return replace(outcome, status="unchanged", rolled_back=True) if overruled else outcome
 
 

@@ -24,6 +24,8 @@ from tasks.contracts.home import Home
 from tasks.contracts.progress import Report, stage_progress
 from tasks.contracts.store import Store
 from tasks.contracts.sweep_record import SweepRecord, best_of
+from tasks.data.ingest import Place
+from tasks.data.replay import check_replay
 from tasks.registry.sweep_runs import SweepRun, sweep_run, tag_version
 from tasks.serving.steps import prepare_server
 from tasks.training.adapter import TrainingJob
@@ -80,10 +82,11 @@ def search_settings(config: RetrainConfig, home: Home, reason: str) -> SweepReco
         TrainingError: no trial finished.
     """
     store = Store(home.store)
+    check_replay(config.training.replay, Place(home, store, config.serving))
     prepare_server(config, home)
     settle(config, home)
     ground = prepare_ground(config, home, store, lambda dataset: None)
-    job = TrainingJob(ground.base, ground.dataset, config.training, config.serving.system_prompt)
+    job = ground.job(config)
     search = Search(job, config, home.sweeps)
     tags = {"llm_retrain.reason": reason, "prefect.flow_run_id": str(flow_run.id), "llm_retrain.study": search.name}
     with sweep_run(config, home, tags, search.run_id) as run:
@@ -124,7 +127,7 @@ def _follow_trial(trial_run: TrialRun, job: TrainingJob, run: SweepRun, report: 
         search.remember_run(child.run_id, trial)
 
         def heard(event: dict[str, Any]) -> None:
-            child.log_event(event)
+            child.log_training(event)
             if event["event"] == "step":
                 done = len(before) if config.sweep.trials else round(minutes + event["seconds"] / 60)
                 step = f"trial {trial.number}, step {event['step']} of {event['total_steps']}"

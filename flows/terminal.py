@@ -22,6 +22,8 @@ def render_outcome(console: Console, outcome: Outcome, links: dict[str, str]) ->
     console.print(_score_table(outcome))
     for reason in outcome.reasons:
         console.print(f"  • {escape(reason)}")
+    for line in long_row_lines(outcome.long_rows):
+        console.print(f"  • {line}")
     console.print()
     console.print(headline(outcome))
     if outcome.served:
@@ -35,6 +37,15 @@ def render_outcome(console: Console, outcome: Outcome, links: dict[str, str]) ->
         console.print("\nAsk it (the answer is the evaluated one):")
         console.print(outcome.curl, soft_wrap=True, markup=False, highlight=False)
         console.print(f"  → {one_line(outcome.question['answer'])}", markup=False, highlight=False)
+
+
+def long_row_lines(long_rows: dict[str, int]) -> list[str]:
+    """Say how many training rows were too long, where there were any."""
+    words = {
+        "rows_too_long": "training rows were too long and left out",
+        "rows_cut_off": "training rows were too long and cut off",
+    }
+    return [f"{count} {words[name]} (training.max_length_tokens)" for name, count in long_rows.items() if count]
 
 
 def headline(outcome: Outcome) -> str:

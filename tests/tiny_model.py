@@ -20,10 +20,11 @@ _TEXTS = [
 ]
 
 
-def make_tiny_base_model(directory: Path, seed: int = 0) -> Path:
+def make_tiny_base_model(directory: Path, seed: int = 0, tied: bool = True, hidden: int = 64) -> Path:
     """Write a two-layer Llama (hidden 64, two heads) with a byte-level BPE tokenizer as a Hugging Face directory.
 
-    Two seeds give two models with the same tokenizer and other answers.
+    Two seeds give two models with the same tokenizer and other answers; `tied` says whether the head shares the
+    embedding's weight.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -31,13 +32,13 @@ def make_tiny_base_model(directory: Path, seed: int = 0) -> Path:
     tokenizer = make_tiny_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,
         max_position_embeddings=CONTEXT_TOKENS,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         initializer_range=0.1,  # large enough for answers that depend on the prompt
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

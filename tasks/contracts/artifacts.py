@@ -51,7 +51,9 @@ class DatasetRef:
 class AdapterRef:
     """A trained adapter (`adapter/`), and what the training process said (`events.jsonl`).
 
-    `train_rows` were trained on; `rows_too_long` were left out, being longer than training.max_length_tokens.
+    `train_rows` were trained on, `rows_cut_off` of them without the end of their answer; `rows_too_long` were left out.
+    Both were longer than `longest_row_tokens`: training.max_length_tokens, or what the context has room for if that is
+    less.
     `estimate` has bytes and seconds, estimated before the training and measured after it.
     """
 
@@ -63,6 +65,13 @@ class AdapterRef:
     seconds: float
     rows_too_long: int = 0
     estimate: dict[str, float] = field(default_factory=dict)
+    rows_cut_off: int = 0
+    longest_row_tokens: int = 0
+
+    @property
+    def long_rows(self) -> dict[str, int]:
+        """What was not trained on whole: for tags and outcomes."""
+        return {"rows_too_long": self.rows_too_long, "rows_cut_off": self.rows_cut_off}
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,7 @@ class GateDecision:
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A version of the registered model in MLflow, and what it is made of."""
+    """A version of the registered model in MLflow, and what it is made of; `replay_path` if it replayed rows."""
 
     name: str
     version: int
@@ -157,6 +166,7 @@ class RegisteredVersion:
     predictions_path: Path
     report_path: Path
     tags: dict[str, str]
+    replay_path: Path | None = None
 
 
 @dataclass(frozen=True)

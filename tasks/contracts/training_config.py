@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from tasks.contracts.methods import METHODS, Method, MethodName
+from tasks.contracts.model_source import checked_model_source
 from tasks.contracts.section import Section
 
 Objective = Literal["sft", "dpo", "distillation"]
@@ -91,6 +92,11 @@ class TrainingSection(Section):
         # YAML takes a digest without a letter for a number.
         return str(digest) if isinstance(digest, int) and not isinstance(digest, bool) else digest
 
+    @field_validator("teacher")
+    @classmethod
+    def _has_a_known_kind(cls, teacher: str) -> str:
+        return checked_model_source(teacher) if teacher else teacher
+
     @field_validator("new_tokens")
     @classmethod
     def _are_different_and_visible(cls, tokens: tuple[str, ...]) -> tuple[str, ...]:
@@ -112,6 +118,8 @@ class TrainingSection(Section):
             return (
                 f"training.teacher is {self.teacher!r} and training.objective {self.objective}; expected distillation"
             )
+        if self.new_tokens and self.objective == "distillation":
+            return "training.new_tokens names tokens that training.teacher has no opinion on; expected none, or sft"
         return ""
 
     def _method_problem(self) -> str:
@@ -123,13 +131,18 @@ class TrainingSection(Section):
                 f"training.new_tokens needs embeddings to be trained, and training.method {name} trains none; "
                 "expected full or one of the lora methods without a prefix"
             )
+        if self.new_tokens and name == "pissa":
+            return (
+                "training.new_tokens and training.method pissa cannot go together: peft saves pissa as a plain lora, "
+                "without the tokens; expected full or another lora method"
+            )
         if self.activation_checkpointing and name in ("prefix", "lora_prefix"):
             return (
                 f"training.activation_checkpointing drops the keys and values that training.method {name} trains; "
                 "turn it off, or choose prompt or p_tuning"
             )
-        if self.precision == "fp16" and name == "qlora" and self.device == "cpu":
-            return "training.precision is fp16 and training.method qlora on a cpu; expected bf16 or fp32 there"
+        if self.precision == "fp16" and self.device == "cpu":
+            return "training.precision is fp16 and training.device cpu; expected bf16, fp32 or auto there"
         return ""
 
     def _guard_problem(self) -> str:

@@ -13,7 +13,7 @@ from tasks.contracts.artifacts import BaseModelRef, DatasetRef, RowSet
 from tasks.contracts.config import DataSection
 from tasks.contracts.progress import Report, stage_progress
 from tasks.contracts.source_config import Source
-from tasks.data import build, ingest
+from tasks.data import build, ingest, replay
 from tasks.data.ingest import Place
 
 log = logging.getLogger("llm_retrain.data")
@@ -65,6 +65,16 @@ def build_dataset_task(
             description="What each step of the cleaning line changed and dropped, in its order.",
         )
     return dataset
+
+
+@task(name="prepare replay", cache_policy=NO_CACHE)
+def prepare_replay(digest: str, dataset: DatasetRef, place: Place) -> DatasetRef | None:
+    """Take the training rows of a data version that may be replayed, if one is named.
+
+    Raises:
+        DataError: there is no such version, or no row of it may be replayed.
+    """
+    return replay.prepare_replay(digest, dataset, place)
 
 
 def accounting_table(dataset: DatasetRef) -> list[dict[str, str | int]]:

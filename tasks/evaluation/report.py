@@ -16,7 +16,11 @@ from tasks.evaluation.side_by_side import SideBySide, read_side_by_side
 
 
 def build_report(
-    predictions: dict[str, Predictions], evaluation: EvaluationSection, store: Store, learned: Path | None = None
+    predictions: dict[str, Predictions],
+    evaluation: EvaluationSection,
+    store: Store,
+    learned: Path | None = None,
+    replayed: Path | None = None,
 ) -> EvalReport:
     """Score the systems on the rows they all answered, or find the report that did.
 
@@ -25,6 +29,7 @@ def build_report(
         evaluation: resamples, confidence and seed.
         store: where the report is kept.
         learned: the champion's `train.jsonl`: nobody is judged on rows that stand in it.
+        replayed: the rows that it could replay beside them, if any: likewise.
 
     Raises:
         EvaluationError: a system is missing, the systems did not answer the same rows in the same order, or the
@@ -34,12 +39,15 @@ def build_report(
     unknown = set(predictions) - set(ordered)
     if unknown:
         raise EvaluationError(f"{sorted(unknown)[0]!r} is not a system; expected {', '.join(SYSTEMS)}")
-    if learned is not None and not learned.is_file():
-        raise EvaluationError(f"the champion's training rows at {learned} are lost")
+    known = [path for path in (learned, replayed) if path is not None]
+    for path in known:
+        if not path.is_file():
+            raise EvaluationError(f"the champion's training rows at {path} are lost")
     context = {
         "predictions": {system: answered.digest for system, answered in ordered.items()},
         "evaluation": evaluation.model_dump(mode="json"),
         "champion_learned": digest_of_file(learned) if learned else None,
+        "champion_replayed": digest_of_file(replayed) if replayed else None,
     }
     inputs = {
         **context,
@@ -48,7 +56,7 @@ def build_report(
     }
 
     def write(directory: Path) -> dict[str, Any]:
-        rows = read_side_by_side(ordered, learned)
+        rows = read_side_by_side(ordered, *known)
         return write_report(directory, rows, score_systems(rows.answers, rows.references, evaluation), context)
 
     return load_report(store.produce("report", inputs, write).path)

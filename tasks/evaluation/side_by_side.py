@@ -1,7 +1,7 @@
 """The answers of all systems to the same rows, brought together and checked to belong together."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class SideBySide:
             }
 
 
-def read_side_by_side(predictions: dict[str, Predictions], learned: Path | None = None) -> SideBySide:
+def read_side_by_side(predictions: dict[str, Predictions], *learned: Path) -> SideBySide:
     """Read every system's `predictions.jsonl`, without the rows that the champion knows by heart.
 
     The split keeps the candidate's evaluation rows out of its training rows. The champion was trained on the rows of
@@ -49,7 +49,7 @@ def read_side_by_side(predictions: dict[str, Predictions], learned: Path | None 
 
     Args:
         predictions: system → its answers.
-        learned: the champion's `train.jsonl`; rows with a prompt in it are left out.
+        learned: files of rows that the champion was trained on; rows with a prompt in them are left out.
 
     Raises:
         EvaluationError: there is no system or no row, a file is missing or malformed, the systems did not answer the
@@ -61,7 +61,7 @@ def read_side_by_side(predictions: dict[str, Predictions], learned: Path | None 
     first = next(iter(lines))
     for system, others in lines.items():
         _check_same_rows(first, lines[first], system, others)
-    if learned is not None:
+    if learned:
         kept = _not_learned(lines[first], learned)
         lines = {system: [others[position] for position in kept] for system, others in lines.items()}
     return SideBySide(
@@ -79,12 +79,14 @@ def prompt_text(messages: list[dict[str, str]]) -> str:
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
-def _not_learned(lines: list[dict[str, Any]], learned: Path) -> list[int]:
+def _not_learned(lines: list[dict[str, Any]], learned: Iterable[Path]) -> list[int]:
     asked = {folded(line["messages"]) for line in lines}
-    try:  # of millions of training rows, only those that matter are held
-        known = {prompt for row in read_jsonl(learned) if (prompt := folded(row["messages"][:-1])) in asked}
-    except (OSError, ValueError, KeyError) as error:
-        raise EvaluationError(f"the champion's training rows at {learned} cannot be read: {error}") from error
+    known: set[str] = set()
+    for path in learned:
+        try:  # of millions of training rows, only those that matter are held
+            known.update(prompt for row in read_jsonl(path) if (prompt := folded(row["messages"][:-1])) in asked)
+        except (OSError, ValueError, KeyError) as error:
+            raise EvaluationError(f"the champion's training rows at {path} cannot be read: {error}") from error
     kept = [position for position, line in enumerate(lines) if folded(line["messages"]) not in known]
     if not kept:
         raise EvaluationError(

@@ -51,7 +51,8 @@ def build_report(
 ) -> EvalReport:
     """Score all systems on the same rows, none of which the champion was trained on, and keep the report."""
     learned = champion.dataset_path / "train.jsonl" if champion else None
-    built = report.build_report(predictions, config.evaluation, store, learned)
+    replayed = champion.replay_path / "train.jsonl" if champion and champion.replay_path else None
+    built = report.build_report(predictions, config.evaluation, store, learned, replayed)
     left_out = predictions["candidate"].rows - built.examples
     if left_out:
         log.warning(

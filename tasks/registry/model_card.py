@@ -2,6 +2,7 @@
 
 from tasks.contracts.artifacts import AdapterRef, BaseModelRef, DatasetRef, EvalReport, GateDecision
 from tasks.contracts.config import RetrainConfig
+from tasks.contracts.training_config import TrainingSection
 
 
 def model_card(
@@ -19,13 +20,13 @@ def model_card(
     reasons = "\n".join(f"- {reason}" for reason in decision.reasons)
     return f"""# {config.registry.model_name}
 
-A LoRA adapter for `{base.source}` (rank {training.rank}, alpha {training.alpha}).
+{_what_it_is(base, training)}
 
 ## Training
 
-- {adapter.train_rows} rows, {adapter.tokens} tokens, {training.epochs:g} epochs
-- {adapter.rows_too_long} rows left out, longer than {training.max_length_tokens} tokens
-- peak learning rate {training.learning_rate:g}
+- {adapter.train_rows} rows, {adapter.tokens} tokens, {training.epochs:g} epochs{_objective(training)}
+{_long_rows(adapter)}
+- peak learning rate {training.peak_learning_rate:g}, {training.schedule}{_guards(training)}
 - data set `{dataset.digest}`
 - base model `{base.digest}`
 - adapter `{adapter.digest}`
@@ -45,9 +46,66 @@ Verdict: **{decision.verdict}** (against {decision.baseline})
 
 ## Use
 
-`adapter/` loads with `peft.PeftModel.from_pretrained(base, "adapter")`; `tokenizer/` holds the tokenizer and its chat
-template. The served form is built from these by llm-retrain.
+{_use(training)} `tokenizer/` holds the tokenizer and its chat template. The served form is built from these by
+llm-retrain.
 """
+
+
+def _what_it_is(base: BaseModelRef, training: TrainingSection) -> str:
+    """Say what was trained, with the settings that the method has."""
+    method = training.chosen
+    if method.trains_weights:
+        return f"All weights of `{base.source}`, fine-tuned."
+    settings = []
+    if method.adds_layers and training.method != "ia3":
+        settings.append(f"rank {training.rank}, alpha {training.alpha}")
+    if method.has_virtual_tokens:
+        settings.append(f"{training.virtual_tokens} virtual tokens")
+    said = f" ({', '.join(settings)})" if settings else ""
+    article = "An" if method.title[0] in "AEIO" else "A"
+    return f"{article} {method.title} adapter for `{base.source}`{said}."
+
+
+def _objective(training: TrainingSection) -> str:
+    if training.objective == "dpo":
+        return f", preference tuning (DPO, beta {training.dpo_beta:g})"
+    if training.objective == "distillation":
+        return f", distillation from `{training.teacher}` (weight {training.teacher_weight:g})"
+    return ""
+
+
+def _long_rows(adapter: AdapterRef) -> str:
+    limit = f"longer than {adapter.longest_row_tokens} tokens"
+    lines = [f"- {adapter.rows_too_long} rows left out, {limit}"]
+    if adapter.rows_cut_off:
+        lines.append(f"- {adapter.rows_cut_off} rows trained on without the end of their answer, {limit}")
+    return "\n".join(lines)
+
+
+def _guards(training: TrainingSection) -> str:
+    lines = []
+    if training.new_tokens:
+        lines.append(f"{len(training.new_tokens)} new tokens in the vocabulary")
+    if training.replay:
+        lines.append(
+            f"{training.replay_share:.0%} of the rows of an epoch replayed from data version `{training.replay}`"
+        )
+    if training.ewc_weight:
+        lines.append(f"elastic weight consolidation, weight {training.ewc_weight:g}")
+    return "".join(f"\n- {line}" for line in lines)
+
+
+def _use(training: TrainingSection) -> str:
+    if training.chosen.trains_weights:
+        return '`adapter/` is the whole model: `transformers.AutoModelForCausalLM.from_pretrained("adapter")`;'
+    if training.method == "lora_prefix":
+        return (
+            '`adapter/` has the added layers: `model = peft.PeftModel.from_pretrained(base, "adapter")'
+            ".merge_and_unload()`; the prefix comes on top: `peft.PeftModel.from_pretrained(model, "
+            '"adapter/virtual_tokens")`;'
+        )
+    resized = " after `base.resize_token_embeddings(len(tokenizer))`" if training.new_tokens else ""
+    return f'`adapter/` loads with `peft.PeftModel.from_pretrained(base, "adapter")`{resized};'
 
 
 def _score_row(report: EvalReport, metric: str) -> str:

@@ -128,22 +128,11 @@ class TrialLog(TrackedRun):
         spelled = {key: json.dumps(value) if isinstance(value, list) else str(value) for key, value in training.items()}
         self.client.log_batch(self.run_id, params=[Param(f"training.{key}", text) for key, text in spelled.items()])
 
-    def log_event(self, event: dict[str, Any]) -> None:
-        """Log what a training process said of a step or a validation."""
-        from mlflow.entities import Metric
-
-        if event["event"] == "step":
-            self.log_step(event)
-        elif event["event"] == "validation":
-            now = int(time.time() * 1_000)
-            metric = Metric("validation/loss", event["loss"], now, event["step"])
-            self.client.log_batch(self.run_id, metrics=[metric])
-
     def log_end(self, state: str, loss: float | None, reason: str) -> None:
         """Log how the trial ended, and what was not sent yet."""
         from mlflow.entities import Metric
 
-        self.flush_steps()
+        self.flush_training()
         if loss is not None:
             now = int(time.time() * 1_000)
             self.client.log_batch(self.run_id, metrics=[Metric("validation_loss", loss, now, 0)])

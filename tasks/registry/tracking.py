@@ -91,7 +91,10 @@ class TrackedRun:
             Param(f"{section}.{key}", json.dumps(value) if isinstance(value, list | dict) else str(value))
             for section, values in settings.items()
             for key, value in values.items()
+            if (section, key) != ("training", "learning_rate")
         ]
+        # Left empty it is the method's own, and a comparison of runs wants the figure.
+        params.append(Param("training.learning_rate", str(config.training.peak_learning_rate)))
         self.client.log_batch(self.run_id, params=params)
         self.client.log_dict(self.run_id, settings, "config.json")
 

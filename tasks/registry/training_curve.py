@@ -19,6 +19,9 @@ _STEP_METRICS = (
     "memory_bytes",
     "gpu_utilisation",
     "skipped_steps",
+    "ewc_penalty",
+    "reward_margin",
+    "reward_accuracy",
 )
 _FLUSH_SECONDS = 3.0
 _METRICS_A_BATCH = 1_000

@@ -54,6 +54,7 @@ class Candidate:
     predictions: Predictions
     report: EvalReport
     decision: GateDecision
+    replay: DatasetRef | None = None
 
 
 def gate_digest(config: RetrainConfig) -> str:
@@ -187,7 +188,9 @@ def find_rolled_back(registry: RegistrySection, servable_digest: str, home: Home
 
 
 def _tags(candidate: Candidate, config: RetrainConfig, champion: RegisteredVersion | None) -> dict[str, str]:
+    replayed = {"replay": candidate.replay.path.name} if candidate.replay else {}
     return {
+        **replayed,
         "verdict": candidate.decision.verdict,
         "baseline": candidate.decision.baseline,
         "champion_before": str(champion.version) if champion else "none",
@@ -213,8 +216,10 @@ def _assemble(folder: Path, candidate: Candidate, config: RetrainConfig) -> None
     tokenizer = folder / "tokenizer"
     tokenizer.mkdir()
     for name in _TOKENIZER_FILES:
-        if (candidate.base.path / name).is_file():
-            shutil.copyfile(candidate.base.path / name, tokenizer / name)
+        own = candidate.adapter.path / "adapter" / name  # with new tokens, training wrote a tokenizer
+        source = own if own.is_file() else candidate.base.path / name
+        if source.is_file():
+            shutil.copyfile(source, tokenizer / name)
     shutil.copytree(candidate.report.path, folder / "report")
     files: dict[str, Any] = {
         "config.json": config.model_dump(mode="json"),
@@ -242,7 +247,7 @@ def _as_reference(version: "ModelVersion", home: Home) -> RegisteredVersion:
         raise RegistryError(
             f"version {version.version} of {version.name!r} was not registered by llm-retrain (no tag {missing[0]!r})"
         )
-    for key in _DIRECTORY_TAGS:  # they become part of paths
+    for key in (*_DIRECTORY_TAGS, *(["replay"] if "replay" in tags else [])):  # they become part of paths
         if not _KEY.fullmatch(tags[key]):
             raise RegistryError(
                 f"version {version.version} of {version.name!r} has the tag {key}={tags[key]!r}; expected 64 hex digits"
@@ -258,5 +263,6 @@ def _as_reference(version: "ModelVersion", home: Home) -> RegisteredVersion:
         dataset_path=home.store / "dataset" / tags["dataset"],
         predictions_path=home.store / "predictions" / tags["predictions"],
         report_path=home.store / "report" / tags["report"],
+        replay_path=home.store / "replay" / tags["replay"] if "replay" in tags else None,
         tags=tags,
     )

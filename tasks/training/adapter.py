@@ -35,8 +35,8 @@ _CHECKPOINTS = ".checkpoints"
 _RECORDED = ("step", "validation", "smaller", "early_stop")
 _ABANDONED_SECONDS = 30 * 24 * 3600.0
 """Checkpoints that nobody went on from for so long are removed."""
-_NO_RESULT = ("checkpoint_seconds",)
-"""Settings that change no weight."""
+_NO_RESULT = ("checkpoint_seconds", "replay", "teacher")
+"""Settings that change no weight, or whose contents are among the inputs by digest, however they are spelled."""
 
 
 @dataclass(frozen=True)
@@ -143,18 +143,11 @@ def train_adapter(
             raise
         except TrainingError as error:
             raise watch.after(error) from None
-        facts = _facts(events, out, time.monotonic() - started)
-        if facts["rows_too_long"]:
-            log.warning(
-                "%d of %d training rows are longer than training.max_length_tokens (%d) and were not trained on",
-                facts["rows_too_long"],
-                facts["rows_too_long"] + facts["rows"],
-                job.training.max_length_tokens,
-            )
-        return facts
+        return _facts(events, out, time.monotonic() - started)
 
     entry = store.produce("adapter", inputs, write)
     shutil.rmtree(checkpoints, ignore_errors=True)
+    warn_of_long_rows(entry.facts, job.training)
     return AdapterRef(
         path=entry.path,
         digest=entry.facts["adapter_digest"],
@@ -164,6 +157,8 @@ def train_adapter(
         seconds=entry.facts["seconds"],
         rows_too_long=entry.facts["rows_too_long"],
         estimate=entry.facts["estimate"],
+        rows_cut_off=entry.facts["rows_cut_off"],
+        longest_row_tokens=entry.facts["longest_row_tokens"],
     )
 
 
@@ -192,6 +187,35 @@ def remove_abandoned(store: Store, before: float) -> None:
 def training_events(adapter: AdapterRef) -> list[dict[str, Any]]:
     """Return the recorded steps, validations and what else befell a training: the curves of a run that reuses it."""
     return list(read_jsonl(adapter.path / "events.jsonl"))
+
+
+def warn_of_long_rows(facts: dict[str, Any], training: TrainingSection) -> None:
+    """Say how many rows were too long and what became of them; also of an adapter that is reused.
+
+    Args:
+        facts: of the adapter's entry.
+        training: its section of the configuration.
+    """
+    longest, wanted = facts["longest_row_tokens"], training.max_length_tokens
+    limit = f"training.max_length_tokens ({wanted})"
+    if longest < wanted:
+        log.info(
+            "The model's context has room for rows of %d tokens; training.max_length_tokens is %d", longest, wanted
+        )
+        limit = f"the {longest} tokens that the model's context has room for"
+    sets = {"training": facts, "replay": facts["replay"]}
+    for name, counted in sets.items():
+        rows = counted["rows"] + counted["rows_too_long"]
+        if counted["rows_too_long"]:
+            log.warning(
+                "%d of %d %s rows are longer than %s and were not trained on",
+                *(counted["rows_too_long"], rows, name, limit),
+            )
+        if counted["rows_cut_off"]:
+            log.warning(
+                "%d of %d %s rows are longer than %s and were trained on without the end of their answer",
+                *(counted["rows_cut_off"], rows, name, limit),
+            )
 
 
 def training_steps(adapter: AdapterRef) -> list[dict[str, Any]]:
@@ -228,6 +252,8 @@ def _facts(events: list[dict[str, Any]], out: Path, seconds: float) -> dict[str,
         "rows": start["rows"],
         "rows_too_long": start["rows_too_long"],
         "rows_cut_off": start["rows_cut_off"],
+        "replay": start["replay"],
+        "longest_row_tokens": start["longest_row_tokens"],
         "trainable_parameters": start["trainable_parameters"],
         "device": start["device"],
         "precision": start["precision"],

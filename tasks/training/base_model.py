@@ -1,5 +1,6 @@
 """Base models: a directory, a hub id with its commit, or a GGUF in a wheel, kept as safetensors by digest."""
 
+import functools
 import importlib.metadata
 import json
 import logging
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from tasks.contracts.errors import BaseModelError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import digest_of, digest_of_file
 from tasks.contracts.store import Store, code_digest, library_versions
+from tasks.contracts.training_config import TrainingSection
 from tasks.contracts.worker import run_worker
+from tasks.training.chat_template import check_chat_template, keep_chat_template, read_chat_template
 
 log = logging.getLogger("llm_retrain.training")
 
@@ -47,24 +51,55 @@ def prepare_base_model(base_model: BaseModelSection, home: Home, store: Store) -
             safetensors, tokenizer.json, a chat template, an end token, a context length.
     """
     kind, _, rest = base_model.source.partition(":")
+    given = read_chat_template(base_model.chat_template)
     inputs: dict[str, Any] = {
-        "code": code_digest("tasks/training/base_model.py", "tasks/training/conversion_process.py")
+        "code": code_digest(
+            *(f"tasks/training/{name}.py" for name in ("base_model", "chat_template", "conversion_process"))
+        ),
+        "chat_template": given,
     }
+    fill: Callable[[Path], None]
     if kind == "dir":
         directory, fingerprint = _read_directory(rest, base_model.source)
         inputs |= {"files": fingerprint}
-        entry = store.produce("base", inputs, lambda out: _copy_model(directory, out, base_model.source))
+        fill = functools.partial(_copy_model, directory)
     elif kind == "hub":
         name, commit = _hub_commit(rest)
         inputs |= {"hub": rest}
-        entry = store.produce("base", inputs, lambda out: _fetch_from_hub(name, commit, out))
+        fill = functools.partial(_fetch_from_hub, name, commit)
     else:
         gguf = find_gguf(rest, home)
         inputs |= {"gguf": digest_of_file(gguf), "libraries": library_versions("transformers", "gguf", "tokenizers")}
-        entry = store.produce(
-            "base", inputs, lambda out: _convert_gguf(gguf, out, base_model.source, home.logs / "conversion.log")
-        )
+        fill = functools.partial(_convert_gguf, gguf, home.logs / "conversion.log")
+
+    def write(out: Path) -> dict[str, Any]:
+        fill(out)
+        if given:
+            keep_chat_template(given, out)
+        return {"source": base_model.source, **_checked_facts(out, base_model)}
+
+    entry = store.produce("base", inputs, write)
     return BaseModelRef(path=entry.path, digest=entry.digest, source=base_model.source)
+
+
+def prepare_teacher(
+    training: TrainingSection, base_model: BaseModelSection, home: Home, store: Store
+) -> BaseModelRef | None:
+    """Bring the model that a distillation learns from into the store, as a base model; None if there is none.
+
+    Conversations are spelled by the base model's template; a teacher needs one only as every model in the store does,
+    so it may be the one that is given to the base.
+
+    Raises:
+        BaseModelError: as for a base model, with the key training.teacher.
+    """
+    if not training.teacher:
+        return None
+    section = BaseModelSection(source=training.teacher, chat_template=base_model.chat_template)
+    try:
+        return prepare_base_model(section, home, store)
+    except BaseModelError as error:
+        raise BaseModelError(str(error).replace("base_model.source is", "training.teacher is", 1)) from error
 
 
 def find_gguf(requirement: str, home: Home) -> Path:
@@ -140,16 +175,14 @@ def _only_gguf(files: list[Path], requirement: str) -> Path:
     return files[0]
 
 
-def _convert_gguf(gguf: Path, out: Path, source: str, log_path: Path) -> dict[str, Any]:
+def _convert_gguf(gguf: Path, log_path: Path, out: Path) -> None:
     log.info("Converting %s to safetensors, once", gguf.name)
     run_worker("tasks.training.conversion_process", {"gguf": str(gguf), "out": str(out)}, log_path, BaseModelError)
-    return {"source": source, **_checked_facts(out, source)}
 
 
-def _copy_model(directory: Path, out: Path, source: str) -> dict[str, Any]:
+def _copy_model(directory: Path, out: Path) -> None:
     for path in _wanted_files(directory):
         shutil.copyfile(path, out / path.name)
-    return {"source": source, **_checked_facts(out, source)}
 
 
 def _hub_commit(rest: str) -> tuple[str, str]:
@@ -163,7 +196,7 @@ def _hub_commit(rest: str) -> tuple[str, str]:
     return match["name"], match["commit"]
 
 
-def _fetch_from_hub(name: str, commit: str, out: Path) -> dict[str, Any]:
+def _fetch_from_hub(name: str, commit: str, out: Path) -> None:
     from huggingface_hub import snapshot_download
 
     source = f"hub:{name}@{commit}"
@@ -171,7 +204,7 @@ def _fetch_from_hub(name: str, commit: str, out: Path) -> dict[str, Any]:
         snapshot = snapshot_download(name, revision=commit, allow_patterns=list(_WANTED))
     except Exception as error:  # the hub client raises a dozen unrelated types; all mean "not fetched"
         raise BaseModelError(f"base_model.source is {source!r}, which could not be fetched: {error}") from error
-    return _copy_model(Path(snapshot), out, source)
+    _copy_model(Path(snapshot), out)
 
 
 def _read_directory(text: str, source: str) -> tuple[Path, str]:
@@ -194,8 +227,9 @@ def _wanted_files(directory: Path) -> list[Path]:
     return sorted({path for pattern in _WANTED for path in directory.glob(pattern) if path.is_file()})
 
 
-def _checked_facts(out: Path, source: str) -> dict[str, Any]:
+def _checked_facts(out: Path, base_model: BaseModelSection) -> dict[str, Any]:
     """Refuse what cannot go through the line, before anything is trained on it."""
+    source = base_model.source
     if not any(out.glob("*.safetensors")):
         raise BaseModelError(
             f"base_model.source is {source!r}, which has no *.safetensors; other formats are not loaded"
@@ -211,13 +245,11 @@ def _checked_facts(out: Path, source: str) -> dict[str, Any]:
     config = _load(out, source, "AutoConfig")
     tokenizer = _load(out, source, "AutoTokenizer")
     _check_config(config, source)
-    if not isinstance(tokenizer.chat_template, str):
-        found = "several chat templates; expected one" if tokenizer.chat_template else "no chat template"
-        raise BaseModelError(f"base_model.source is {source!r}, whose tokenizer has {found}")
     if tokenizer.eos_token is None:
         raise BaseModelError(
             f"base_model.source is {source!r}, whose tokenizer has no eos_token: answers would never end"
         )
+    check_chat_template(tokenizer, base_model)
     return {"architecture": (config.architectures or ["unknown"])[0], "vocabulary": config.vocab_size}
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from tasks.contracts.errors import TrainingError
 from tasks.contracts.training_config import TrainingSection
 
 LORA_METHODS = ("lora", "rslora", "dora", "pissa", "qlora", "lora_prefix")
@@ -11,24 +10,12 @@ PISSA = "pissa_niter_16"
 
 
 def with_added_layers(model: Any, training: TrainingSection, new_token_ids: list[int]) -> Any:
-    """Return a peft model with fresh layers, which the training updates; the base's weights are frozen.
-
-    Raises:
-        TrainingError: peft does not know which layers of this architecture IA³ scales.
-    """
+    """Return a peft model with fresh layers, which the training updates; the base's weights are frozen."""
     from peft import get_peft_model
 
     config = _ia3(training) if training.method == "ia3" else _lora(model, training, new_token_ids)
-    try:
-        # Without autocast, adapters in the base's dtype avoid two casts a layer; the optimizer keeps fp32 masters.
-        return get_peft_model(model, config, autocast_adapter_dtype=False)
-    except ValueError as error:
-        if training.method == "ia3":
-            raise TrainingError(
-                f"training.method ia3 does not know the layers of {model.config.model_type}; name the layers of keys, "
-                "values and the second of the feed-forward in training.target_modules"
-            ) from error
-        raise
+    # Without autocast, adapters in the base's dtype avoid two casts a layer; the optimizer keeps fp32 masters.
+    return get_peft_model(model, config, autocast_adapter_dtype=False)
 
 
 def _lora(model: Any, training: TrainingSection, new_token_ids: list[int]) -> Any:
@@ -58,10 +45,13 @@ def _embeddings_of(model: Any, token_ids: list[int]) -> Any:
 
 def _ia3(training: TrainingSection) -> Any:
     from peft import IA3Config, TaskType
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING as FEED_FORWARD
 
     if not training.target_modules:
         return IA3Config(task_type=TaskType.CAUSAL_LM)
-    feed_forward = [name for name in training.target_modules if name not in ("k_proj", "v_proj")]
+    # Of these the inputs are scaled, of keys and values the outputs.
+    known = {name.rsplit(".", 1)[-1] for names in FEED_FORWARD.values() for name in names}
+    feed_forward = [name for name in training.target_modules if name.rsplit(".", 1)[-1] in known]
     return IA3Config(
         target_modules=list(training.target_modules), feedforward_modules=feed_forward, task_type=TaskType.CAUSAL_LM
     )

@@ -23,7 +23,7 @@ from tasks.training.loop.trainee import Place, Trainee
 from tasks.training.loop.validation import Validation
 from tasks.training.plan.plan import Plan, Planner, Work, refuse_what_cannot_fit
 from tasks.training.plan.rehearsal import Rehearsal
-from tasks.training.shape import longest_row_tokens
+from tasks.training.shape import longest_row_tokens, teacher_context_tokens
 
 
 def run(order: dict[str, Any]) -> None:
@@ -46,7 +46,7 @@ def run(order: dict[str, Any]) -> None:
         trainee = Trainee(Path(order["base"]), training, place)
         loop = prepare_loop(trainee, rows, order, interruption)
         loop.progress.most_tokens = keep_choice(order["checkpoints"], plan.micro_batch_tokens)
-        _say_start(planned.encoded, rows.held_out, loop)
+        _say_start(planned, loop)
         loop.resume()
         loop.run()
         trainee.save(Path(order["out"]), order["base_name"])
@@ -66,9 +66,20 @@ class Rows:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A training's rows as token ids, and what it will need; no weight is loaded."""
+    """A training's rows as token ids, and what it will need; no weight is loaded.
+
+    Attributes:
+        encoded: the data set's rows, and how many of them were too long.
+        replayed: the same of rows that are replayed.
+        longest_row_tokens: what is too long has more.
+        rows: what takes part.
+        planner: makes plans of other settings too.
+        plan: of these settings.
+    """
 
     encoded: EncodedRows
+    replayed: EncodedRows
+    longest_row_tokens: int
     rows: Rows
     planner: Planner
     plan: Plan
@@ -87,15 +98,19 @@ def plan_run(order: dict[str, Any], training: TrainingSection, place: Place) -> 
     """
     base, speeds = Path(order["base"]), order.get("speeds")
     teacher = order["teacher"] if training.objective == "distillation" else ""
+    room = teacher_context_tokens(Path(teacher), base, training) if teacher else training.max_length_tokens
     rehearsal = Rehearsal(base, training, place, teacher)
     encoder = RowEncoder(rehearsal.trainee.tokenizer, order["system_prompt"])
-    longest = longest_row_tokens(rehearsal.config, training)
+    longest = min(room, longest_row_tokens(rehearsal.config, training))
     own, held_out = hold_out(encode_rows(Path(order["rows"]), encoder, training, longest), training)
-    replayed = encode_rows(Path(order["replay"]), encoder, training, longest).examples if order["replay"] else []
+    replayed = EncodedRows([])
+    if order["replay"]:
+        replayed = encode_rows(Path(order["replay"]), encoder, training, longest, "training.replay")
     planner = Planner(base, place, Path(speeds) if speeds else None, teacher)
-    work = Work([*own.examples, *replayed], len(own.examples))
+    work = Work([*own.examples, *replayed.examples], len(own.examples))
     plan = planner.plan(training, work, rehearsal)
-    return PlannedRun(own, Rows(own.examples, held_out, replayed), planner, plan)
+    rows = Rows(own.examples, held_out, replayed.examples)
+    return PlannedRun(own, replayed, longest, rows, planner, plan)
 
 
 def keep_choice(checkpoints: str, tokens: int) -> int:
@@ -169,36 +184,30 @@ def _validation(objective: Objective, optimizer: MasterOptimizer, schedule: list
 
 
 def load_teacher(teacher: str, trainee: Trainee) -> Any:
-    """Load the teacher of a distillation, frozen, in the trainee's precision.
+    """Load the teacher of a distillation, frozen, in the trainee's precision."""
+    from transformers import AutoModelForCausalLM
 
-    Raises:
-        TrainingError: its tokenizer is another one, so that its opinions are about other tokens.
-    """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(teacher, trust_remote_code=False)
-    if tokenizer.get_vocab() != trainee.tokenizer.get_vocab():
-        raise TrainingError(
-            f"training.teacher is {trainee.training.teacher!r}, whose vocabulary is not that of the base model; "
-            "expected a model of the same family"
-        )
     model = AutoModelForCausalLM.from_pretrained(
         teacher, dtype=trainee.place.dtype, trust_remote_code=False, use_safetensors=True
     )
     return model.to(trainee.place.device).eval().requires_grad_(False)
 
 
-def _say_start(own: EncodedRows, held_out: list[Example], loop: Loop) -> None:
+def _say_start(planned: PlannedRun, loop: Loop) -> None:
     trainee = loop.objective.trainee
     say(
         "start",
         total_steps=len(loop.schedule),
-        micro_batch_tokens=loop.largest_micro_batch(),
-        rows=len(own.examples),
-        rows_too_long=own.left_out,
-        rows_cut_off=own.cut_off,
-        validation_rows=len(held_out),
-        replay_rows=len(loop.objective.examples) - len(own.examples),
+        rows=len(planned.encoded.examples),
+        rows_too_long=planned.encoded.left_out,
+        rows_cut_off=planned.encoded.cut_off,
+        validation_rows=len(planned.rows.held_out),
+        replay={
+            "rows": len(planned.replayed.examples),
+            "rows_too_long": planned.replayed.left_out,
+            "rows_cut_off": planned.replayed.cut_off,
+        },
+        longest_row_tokens=planned.longest_row_tokens,
         device=str(trainee.place.device),
         precision=str(trainee.place.dtype).removeprefix("torch."),
         trainable_parameters=sum(parameter.numel() for parameter in trainee.trained_parameters().values()),

@@ -61,6 +61,7 @@ def check_training(model: Any, training: TrainingSection) -> None:
                 f"of {', '.join(last_names[:_SHOWN_NAMES])}"
             )
     if training.method == "ia3":
+        _check_ia3(model, training)
         return
     for name, layer in layers.items():
         shape = layer.get_parameter("weight").shape
@@ -70,6 +71,34 @@ def check_training(model: Any, training: TrainingSection) -> None:
                 f"training.rank is {training.rank}, and {name} is a matrix of {shape[0]} by "
                 f"{shape[1]}; expected at most {min(shape)}"
             )
+
+
+def _check_ia3(model: Any, training: TrainingSection) -> None:
+    """Refuse an architecture of which peft has no list of the layers that IA³ scales, if none are named."""
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
+
+    if not training.target_modules and model.config.model_type not in TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING:
+        raise TrainingError(
+            f"training.method ia3 does not know the layers of {model.config.model_type}; name the layers of keys, "
+            "values and the second of the feed-forward in training.target_modules"
+        )
+
+
+def teacher_context_tokens(teacher: Path, base: Path, training: TrainingSection) -> int:
+    """Return how many tokens the teacher's context has.
+
+    Raises:
+        TrainingError: its tokenizer is another one than the base's, so that its opinions are about other tokens.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    words = [AutoTokenizer.from_pretrained(model, trust_remote_code=False).get_vocab() for model in (teacher, base)]
+    if words[0] != words[1]:
+        raise TrainingError(
+            f"training.teacher is {training.teacher!r}, whose vocabulary is not that of the base model; expected a "
+            "model of the same family"
+        )
+    return int(AutoConfig.from_pretrained(teacher, trust_remote_code=False).max_position_embeddings)
 
 
 def longest_row_tokens(config: Any, training: TrainingSection) -> int:

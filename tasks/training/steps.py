@@ -7,7 +7,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.contracts.artifacts import AdapterRef, BaseModelRef, DatasetRef
+from tasks.contracts.artifacts import AdapterRef, BaseModelRef
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
 from tasks.contracts.progress import Report, stage_progress
@@ -24,14 +24,15 @@ def prepare_base_model(config: RetrainConfig, home: Home, store: Store) -> BaseM
     return base
 
 
+@task(name="prepare teacher", cache_policy=NO_CACHE)
+def prepare_teacher(config: RetrainConfig, home: Home, store: Store) -> BaseModelRef | None:
+    """Keep the model that a distillation learns from as safetensors, by digest; None if there is none."""
+    return base_models.prepare_teacher(config.training, config.base_model, home, store)
+
+
 @task(name="train adapter", cache_policy=NO_CACHE)
 def train_adapter(
-    base: BaseModelRef,
-    dataset: DatasetRef,
-    config: RetrainConfig,
-    home: Home,
-    store: Store,
-    on_event: Callable[[dict[str, Any]], None],
+    job: adapters.TrainingJob, home: Home, store: Store, on_event: Callable[[dict[str, Any]], None]
 ) -> AdapterRef:
     """Train in a process of its own; `on_event` gets what happens on the way, also of an adapter that is reused."""
     trained_now = False
@@ -47,7 +48,6 @@ def train_adapter(
                 report(event["step"], f"loss {event['loss']:.3f}, {event['tokens_per_second']:.0f} tokens/s")
             on_event(event)
 
-        job = adapters.TrainingJob(base, dataset, config.training, config.serving.system_prompt)
         adapter = adapters.train_adapter(job, store, home.logs / "training.log", listener)
     if not trained_now:
         for event in adapters.training_events(adapter):

@@ -13,7 +13,7 @@ import pytest
 from tiny_model import make_tiny_base_model
 
 from tasks.contracts.artifacts import BaseModelRef, DatasetRef
-from tasks.contracts.config import BaseModelSection, RetrainConfig
+from tasks.contracts.config import BaseModelSection
 from tasks.contracts.errors import BaseModelError, TrainingError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
@@ -100,14 +100,12 @@ def test_the_same_inputs_train_the_same_adapter_and_are_not_trained_twice(place,
 def test_nf4_trains_and_keeps_its_weights_through_an_evaluation(place, tiny):
     import torch
 
-    from tasks.training.process import load_with_adapter
+    from tasks.training.loop.trainee import Place, Trainee
 
-    adapter = train(place, FAST.model_copy(update={"quantization": "nf4", "epochs": 10.0}))
-    steps = training_steps(adapter)
+    training = FAST.model_copy(update={"method": "qlora", "epochs": 10.0})
+    steps = training_steps(train(place, training))
     assert steps[-1]["loss"] < 0.6 * steps[0]["loss"]
-    model = load_with_adapter(
-        tiny, FAST.model_copy(update={"quantization": "nf4"}), torch.device("cpu"), torch.bfloat16
-    )
+    model = Trainee(tiny, training, Place(torch.device("cpu"), torch.bfloat16)).transformer
     ids = torch.arange(32).reshape(2, 16)
     before = model.train()(ids).logits
     with torch.inference_mode():
@@ -148,13 +146,13 @@ def test_rows_that_are_too_long_are_counted_and_warned_of_and_the_progress_count
         yield lambda done, note: shown.append((done, total))
 
     monkeypatch.setattr("tasks.training.steps.stage_progress", record)
-    config = RetrainConfig(training=training)
-    adapter = train_step.fn(base, dataset, config, Home(store.root.parent), store, steps.append)
+    job = TrainingJob(base, dataset, training)
+    adapter = train_step.fn(job, Home(store.root.parent), store, steps.append)
     assert (adapter.train_rows, adapter.rows_too_long) == (10, 6)
     assert "6 of 16 training rows are longer than training.max_length_tokens (128)" in caplog.text
     assert shown == [(step, 6) for step in range(1, 7)], "10 rows are 3 batches an epoch, 16 would have been 4"
     again: list[object] = []
-    assert train_step.fn(base, dataset, config, Home(store.root.parent), store, again.append) == adapter
+    assert train_step.fn(job, Home(store.root.parent), store, again.append) == adapter
     assert again == steps
 
 
@@ -235,8 +233,8 @@ def paths_do_not_name_this_machine(adapter, place):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("quantization", ["none", "nf4"])
-def test_the_gpu_that_is_there_trains_in_bf16(place, quantization):
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_the_gpu_that_is_there_trains_in_bf16(place, method):
     import torch
 
     if not torch.cuda.is_available():
@@ -244,7 +242,7 @@ def test_the_gpu_that_is_there_trains_in_bf16(place, quantization):
             pytest.fail("LLM_RETRAIN_REQUIRE_GPU is set, and PyTorch sees no CUDA device")
         pytest.skip("needs a CUDA device")
     events = []
-    changes = {"device": "auto", "precision": "bf16", "quantization": quantization, "epochs": 15.0}
+    changes = {"device": "auto", "precision": "bf16", "method": method, "epochs": 15.0}
     train(place, FAST.model_copy(update=changes), events.append)
     start = next(event for event in events if event["event"] == "start")
     losses = [event["loss"] for event in events if event["event"] == "step"]

@@ -24,9 +24,9 @@ from tasks.data.versions import SPLITS, data_versions
 
 _OF_ROW = "of row "
 _IS_DUPLICATE = orjson.dumps({"reason": DUPLICATE})[1:-1]
-_ANSWERS = ("predictions", "report")
-"""Kinds of results that hold evaluation rows with the answers to them."""
-_WITH_RECORDS = ("rows", "dataset", *_ANSWERS)
+_RESULTS = ("predictions", "report", "replay")
+"""Kinds of results that hold rows: for evaluation, with the answers to them, or to be replayed."""
+_WITH_RECORDS = ("rows", "dataset", *_RESULTS)
 _NOT_TEXT = (".npz", ".lineage", ".prompt", ".conversation", ".answer")
 """Files that the data stage needs while it works, without any text."""
 _EXCERPT = b'"excerpt":"'
@@ -41,7 +41,7 @@ class Traces:
         learned: data versions that have it among the rows for training or evaluation: models have seen these.
         versions: data versions that have its text, `learned` among them.
         row_sets: row sets in the store that have it as it was read.
-        results: other results in the store that have it: answers to evaluation rows.
+        results: other results in the store that have it: answers to evaluation rows, rows to be replayed.
         sources: directories of fetched sources that have it.
         unfinished: directories in the store that no run finished, or that are damaged, and that have it.
     """
@@ -84,7 +84,7 @@ def _row_traces(row: Row, home: Home, store: Store) -> Traces:
         found = [each for path in sorted(row_set.path.glob("rows-*.jsonl")) for each in _rows_with(path, ids)]
         spellings += found
         _note(traces.row_sets, row_set.digest, bool(found))
-    for kind in _ANSWERS:
+    for kind in _RESULTS:
         for result in store.entries(kind):
             is_in = any(
                 each in line for path in result.path.glob("*.jsonl") for line in _lines(path) for each in _spelled(ids)

@@ -1,17 +1,14 @@
 """Elastic weight consolidation (Kirkpatrick et al., 2017): what older answers hang on is moved less.
 
 The penalty is λ/2 Σ F (θ - θ₀)², with F the diagonal of the empirical Fisher information on replay rows: the squared
-gradients of single rows' losses, averaged. Only its gradient, λ F (θ - θ₀), is needed.
+gradients of single rows' losses, averaged. Its gradient, λ F (θ - θ₀), is added to that of the loss; a step's loss is
+said without the penalty, which stands beside it, so that curves with and without it can be compared.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from tasks.training.loop.objectives import Supervised
 from tasks.training.loop.optimizer import MasterOptimizer
-
-if TYPE_CHECKING:
-    pass
 
 FISHER_ROWS = 128
 """Replay rows that F is estimated on, at most; Kirkpatrick et al. and later work use tens to hundreds."""

@@ -85,19 +85,29 @@ def with_system_prompt(messages: Sequence[dict[str, str]], system_prompt: str) -
     return list(messages)
 
 
-def encode_rows(path: Path, encoder: RowEncoder, training: TrainingSection, longest: int) -> EncodedRows:
+def encode_rows(
+    path: Path, encoder: RowEncoder, training: TrainingSection, longest: int, whose: str = ""
+) -> EncodedRows:
     """Encode the rows of a file; those with more than `longest` tokens are left out or cut off, and counted.
+
+    Args:
+        path: canonical rows.
+        encoder: makes tokens of them.
+        training: says what becomes of long rows, and what is minimised.
+        longest: tokens a row may have.
+        whose: the config key that names the rows, for a message; empty: those of the data set.
 
     Raises:
         TrainingError: no row fits, or the objective is dpo and a row has no rejected answer.
     """
     examples = [encoder.encode(row) for row in read_jsonl(path)]
+    rows = f"{len(examples)} rows of {whose}" if whose else f"{len(examples)} rows"
     if training.objective == "dpo":
         without = sum(not example.rejected_ids for example in examples)
         if without:
             raise TrainingError(
-                f"training.objective is dpo, and {without} of {len(examples)} rows have no rejected answer; expected "
-                "rows with chosen and rejected, or training.objective sft"
+                f"training.objective is dpo, and {without} of {rows} have no rejected answer; "
+                "expected rows with chosen and rejected, or training.objective sft"
             )
     else:
         examples = [replace(example, rejected_ids=()) for example in examples]
@@ -105,7 +115,7 @@ def encode_rows(path: Path, encoder: RowEncoder, training: TrainingSection, long
     kept = [example for example in fitting if example is not None]
     if not kept:
         raise TrainingError(
-            f"training.max_length_tokens is {training.max_length_tokens}, and none of the {len(examples)} rows fits"
+            f"training.max_length_tokens is {training.max_length_tokens}, and none of the {rows} fits"
             + (
                 f" in the {longest} tokens that the context has room for"
                 if longest < training.max_length_tokens

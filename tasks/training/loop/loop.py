@@ -117,7 +117,9 @@ class Loop:
         started = time.monotonic()
         loss = self._gradients(number)
         self.optimizer.take_gradients()
+        measures = self.objective.measures()
         if self.consolidation is not None:
+            measures["ewc_penalty"] = self.consolidation.penalty(self.optimizer)
             self.consolidation.add_gradients(self.optimizer)
         rate = self._rate(number)
         norm = self.optimizer.step(rate)
@@ -141,6 +143,7 @@ class Loop:
             skipped_steps=progress.skipped,
             memory_bytes=peak_bytes(self._device),
             gpu_utilisation=gpu_utilisation(self._device),
+            **measures,
         )
 
     def _validate(self) -> None:
@@ -184,6 +187,7 @@ class Loop:
         """
         import torch
 
+        self.objective.measures()  # of the parts that did fit, which come again
         self.optimizer.drop_gradients()
         set_random_state(self._random_at_start, self._device)
         rows, largest = self.schedule[number], self._largest_part(number)

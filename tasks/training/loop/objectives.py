@@ -30,6 +30,10 @@ class Objective(ABC):
         """Return what the loss of these examples is divided by: their answers' tokens, unless said otherwise."""
         return sum(len(self.examples[row].answer_ids) for row in rows)
 
+    def measures(self) -> dict[str, float]:
+        """Return what is said of a step beside its loss, of all examples since the last call."""
+        return {}
+
     def prepare(self) -> None:  # noqa: B027 - most need nothing
         """Compute what is needed of the model as it is before its first step."""
 
@@ -55,6 +59,7 @@ class Preference(Objective):
         super().__init__(trainee, examples)
         self._beta = beta
         self._margins_at_start: list[float] = []
+        self._rewards: list[float] = []
 
     def divisor(self, rows: Sequence[int]) -> int:
         """Return the number of pairs."""
@@ -64,7 +69,7 @@ class Preference(Objective):
         """Compute the margin of each pair under the model as it starts."""
         import torch
 
-        with torch.inference_mode():
+        with torch.no_grad():
             self._margins_at_start = [self._margins([row]).item() for row in range(len(self.examples))]
 
     def loss_sum(self, rows: Sequence[int]) -> "torch.Tensor":
@@ -73,7 +78,20 @@ class Preference(Objective):
 
         margins = self._margins(rows)
         at_start = margins.new_tensor([self._margins_at_start[row] for row in rows])
-        return -logsigmoid(self._beta * (margins - at_start)).sum()
+        rewards = self._beta * (margins - at_start)
+        self._rewards += [reward.item() for reward in rewards.detach()]
+        return -logsigmoid(rewards).sum()
+
+    def measures(self) -> dict[str, float]:
+        """Return the mean of β (Δ chosen - Δ rejected), and the share of pairs in which it is above zero.
+
+        Both are of the model before the step, as trl's rewards/margins and rewards/accuracies.
+        """
+        rewards, self._rewards = self._rewards, []
+        if not rewards:
+            return {}
+        accuracy = sum(reward > 0 for reward in rewards) / len(rewards)
+        return {"reward_margin": sum(rewards) / len(rewards), "reward_accuracy": accuracy}
 
     def _margins(self, rows: Sequence[int]) -> "torch.Tensor":
         """Return log p(chosen) - log p(rejected) of each pair, (B,)."""
@@ -97,7 +115,7 @@ class Distillation(Objective):
 
         batch, logits = self.trainee.answer_logits(self._answers(rows))
         logits = logits.float()
-        with torch.inference_mode():
+        with torch.no_grad():
             taught = self._teacher(
                 input_ids=batch.ids, attention_mask=batch.attended, logits_to_keep=batch.wanted
             ).logits.float()
@@ -106,7 +124,7 @@ class Distillation(Objective):
         words = min(taught.shape[-1], logits.shape[-1])
         divergence = kl_div(
             log_softmax(logits[:, :words] / temperature, dim=-1),
-            log_softmax(taught[:, :words] / temperature, dim=-1).clone(),
+            log_softmax(taught[:, :words] / temperature, dim=-1),
             reduction="sum",
             log_target=True,
         )

@@ -26,8 +26,9 @@ class MasterOptimizer:
         import torch
 
         self._names, self._weights = list(weights), list(weights.values())
+        # Not `.data`, which has a version counter of its own: who looks at the weight's would not see a step.
         self.masters = [
-            weight.data if weight.dtype == torch.float32 else weight.detach().float().clone()
+            weight.detach() if weight.dtype == torch.float32 else weight.detach().float().clone()
             for weight in self._weights
         ]
         self._optimizer = _adamw(self.masters, training, place)

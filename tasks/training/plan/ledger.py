@@ -22,12 +22,12 @@ _FLASH = 1
 Namer = Callable[[torch.Tensor], str]
 
 
-class Ledger(TorchDispatchMode):
+class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of the living tensors by kind, their peak, and the floating-point operations, while it is entered."""
 
     def __init__(self, name: Namer) -> None:
         """Begin with nothing; `name` says the kind of a new tensor."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.living: Counter[str] = Counter()
         self.at_peak: Counter[str] = Counter()
         self.flops: Counter[str] = Counter()
@@ -92,7 +92,8 @@ class Ledger(TorchDispatchMode):
         source, (mask, *others) = args[0], args[1]
         if others or mask is None or mask.dtype != torch.bool or source.device.type != "meta":
             return None
-        return source.new_empty((self._picked_places, *source.shape[mask.ndim :]))
+        picked: torch.Tensor = source.new_empty((self._picked_places, *source.shape[mask.ndim :]))
+        return picked
 
     def _count_flops(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         formula = flop_registry.get(func.overloadpacket)
@@ -104,7 +105,8 @@ class Ledger(TorchDispatchMode):
 
 def _unpacked_product(*arguments: Any) -> torch.Tensor:
     """Multiply by 4-bit weights as bitsandbytes does where it has no kernel of its own: unpack, then multiply."""
-    rows, packed, shape, absmax, block, kind, bias, packed_scales, *_ = (*arguments, None, None)
+    given: list[Any] = [*arguments, None, None]
+    rows, packed, shape, absmax, block, kind, bias, packed_scales, *_ = given
     if packed_scales is not None:
         absmax = torch.empty(packed_scales.shape, dtype=torch.float32, device="meta")
     weight = torch.ops.bitsandbytes.dequantize_4bit.default(packed, absmax, block, kind, shape, rows.dtype)

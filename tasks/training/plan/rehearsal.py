@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,7 @@ class Rehearsal:
         self.config = self.trainee.transformer.config
         self.file_dtype = _file_dtype(base)
         layers = linear_layers(self.trainee.transformer).values()
-        self.largest_layer = max(((each.in_features, each.out_features) for each in layers), key=math.prod)
+        self.largest_layer = _largest(layers)
         self._teacher = model_without_weights(Path(teacher), dtype=place.dtype).eval() if teacher else None
 
     def step(self, batch: Sequence[Example], accumulates: bool) -> Rehearsed:
@@ -141,3 +141,13 @@ def _all_tensors(trainee: Trainee, teacher: Any) -> "list[torch.Tensor]":
             if state is not None:
                 found += [state.absmax, state.code, state.state2.absmax, state.state2.code]
     return found
+
+
+def _largest(layers: Iterable[Any]) -> tuple[int, int]:
+    """Return the sides of the layer with the most numbers; a weight in 4 bits has another shape than its layer."""
+    sides = [
+        (int(layer.in_features), int(layer.out_features)) if hasattr(layer, "in_features") else layer.weight.shape
+        for layer in layers
+    ]
+    first, second = max(sides, key=math.prod)
+    return first, second

@@ -113,12 +113,25 @@ def test_nobody_is_judged_on_rows_that_the_champion_was_trained_on(tmp_path, pre
         build_report(predictions, EVALUATION, Store(tmp_path / "store"), learned)
 
 
+def test_rows_that_the_champion_could_replay_judge_nobody_either(tmp_path, predictions):
+    lines = lines_of(str)
+    for folder, number in (("champion", 2), ("replayed", 4)):
+        (tmp_path / folder).mkdir()
+        row = {"messages": [*lines[number]["messages"], {"role": "assistant", "content": "other"}]}
+        write_jsonl(tmp_path / folder / "train.jsonl", [row])
+    champion = SimpleNamespace(dataset_path=tmp_path / "champion", replay_path=tmp_path / "replayed")
+    store = Store(tmp_path / "store")
+    built = steps.build_report.fn(predictions, RetrainConfig(evaluation=EVALUATION), store, champion)
+    kept = [line["id"] for line in read_jsonl(built.path / "predictions.jsonl")]
+    assert kept == [line["id"] for n, line in enumerate(lines) if n not in (2, 4)]
+
+
 def test_the_step_reads_the_champion_s_training_rows_and_says_how_many_rows_it_left_out(tmp_path, predictions, caplog):
     lines = lines_of(str)
     learned = [{"messages": [*lines[2]["messages"], {"role": "assistant", "content": "other"}]}]
     (tmp_path / "champion").mkdir()
     write_jsonl(tmp_path / "champion" / "train.jsonl", learned)
-    champion = SimpleNamespace(dataset_path=tmp_path / "champion")
+    champion = SimpleNamespace(dataset_path=tmp_path / "champion", replay_path=None)
     config, store = RetrainConfig(evaluation=EVALUATION), Store(tmp_path / "store")
     assert steps.build_report.fn(predictions, config, store, champion).examples == ROWS - 1
     assert f"1 of {ROWS} evaluation rows are left out: the champion was trained on them" in caplog.text

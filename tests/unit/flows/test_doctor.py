@@ -91,11 +91,14 @@ def test_the_processor_says_in_which_precision_it_trains(monkeypatch, native, wo
 def test_a_gpu_says_what_it_allows():
     finding = doctor.gpu_finding([H100], torch_has_cuda=True)
     assert finding.found == "1 x NVIDIA H100 80GB HBM3, 86 GB, compute capability 9.0"
-    assert finding.advice == "trains in bf16: LoRA up to about 18B parameters, 116B with training.quantization=nf4"
+    assert finding.advice == "trains in bf16: LoRA up to about 18B parameters, 116B with training.method=qlora"
 
 
-def test_a_gpu_before_ampere_is_told_to_use_fp32():
-    assert "training.precision=fp32; LoRA up to about 2B" in doctor.gpu_finding([T4], torch_has_cuda=True).advice
+def test_a_gpu_before_ampere_trains_in_fp16():
+    assert (
+        "only emulates bf16 and trains in fp16: LoRA up to about 3B"
+        in doctor.gpu_finding([T4], torch_has_cuda=True).advice
+    )
 
 
 def test_a_gpu_that_pytorch_cannot_use_is_a_warning():

@@ -20,12 +20,16 @@ class Walk:
     """Walks the line with stages that only note that they were called."""
 
     def __init__(self, monkeypatch, home):
-        self.monkeypatch, self.home, self.called, self.rolled_out = monkeypatch, home, [], []
+        self.monkeypatch, self.home, self.called, self.rolled_out, self.jobs = monkeypatch, home, [], [], []
 
     def __call__(self, verdict, champion=None, rolled_back=None):
         stages = {
             "tracked_run": self.tracked_run,
-            "train_adapter": self.stage("train adapter", SimpleNamespace(rows_too_long=0)),
+            "train_adapter": self.stage("train adapter", SimpleNamespace(long_rows={"rows_too_long": 3}, estimate={})),
+            "check_replay": self.stage("check replay"),
+            "prepare_replay": self.stage("prepare replay", "replay"),
+            "prepare_teacher": self.stage("prepare teacher", "teacher"),
+            "TrainingJob": lambda *inputs: self.jobs.append(inputs),
             "build_servable": self.build_servable,
             "generate_predictions": self.generate_predictions,
             "build_report": self.build_report,
@@ -67,8 +71,10 @@ class Walk:
 
     @contextmanager
     def tracked_run(self, *_):
-        ignored = ("log_dataset", "log_training", "flush_training", "log_report", "log_decision", "set_tags")
-        yield SimpleNamespace(run_id="run", experiment="1", **dict.fromkeys(ignored, lambda *_: None))
+        ignored = ("log_dataset", "log_training", "flush_training", "log_estimate", "log_report", "log_decision")
+        yield SimpleNamespace(
+            run_id="run", experiment="1", set_tags=lambda *_: None, **dict.fromkeys(ignored, lambda *_: None)
+        )
 
 
 @pytest.fixture
@@ -78,11 +84,18 @@ def walk(monkeypatch, tmp_path):
 
 def test_what_can_refuse_a_run_is_asked_before_anything_is_trained(walk):
     walk("reject", SimpleNamespace(version=4))
-    before, after = walk.called[:7], walk.called[7:]
-    checks = ["prepare_server", "settle", "prepare_base_model", "prepare_dataset", "build base"]
-    assert before == [*checks, "ask base", "ask champion"]
+    before, after = walk.called[:10], walk.called[10:]
+    checks = ["check replay", "prepare_server", "settle", "prepare_base_model", "prepare teacher", "prepare_dataset"]
+    assert before == [*checks, "prepare replay", "build base", "ask base", "ask champion"]
     assert after == ["train adapter", "build candidate", "ask candidate"]
     assert walk.rolled_out == []
+
+
+def test_the_training_is_told_what_is_replayed_and_who_teaches_and_the_outcome_which_rows_were_too_long(walk):
+    outcome = walk("reject")
+    (job,) = walk.jobs
+    assert job[-2:] == ("replay", "teacher")
+    assert outcome.long_rows == {"rows_too_long": 3}
 
 
 @pytest.mark.parametrize("champion", [None, SimpleNamespace(version=4)])
@@ -93,7 +106,7 @@ def test_the_report_is_told_the_champion_whose_training_rows_judge_nobody(walk, 
 
 @pytest.mark.parametrize(("champion", "judged_against"), [(None, None), (SimpleNamespace(version=4), 4)])
 def test_a_roll_out_is_told_which_champion_the_candidate_was_judged_against(walk, champion, judged_against):
-    assert walk("promote", champion) is PROMOTED
+    assert walk("promote", champion).status == "promoted"
     assert walk.rolled_out == [(5, "a reason", judged_against)]
 
 

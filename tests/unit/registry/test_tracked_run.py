@@ -4,6 +4,7 @@ import pytest
 
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
+from tasks.contracts.methods import METHODS
 from tasks.registry import training_curve
 from tasks.registry.tracking import TrackedRun, tracked_run
 
@@ -136,3 +137,32 @@ def test_why_a_run_failed_is_not_hidden_by_an_mlflow_that_does_not_answer(
         monkeypatch.setattr(tracked.client, "log_batch", refuse)
         raise ValueError("the reason")
     assert "is not in MLflow: no answer" in caplog.text
+
+
+def test_the_learning_rate_that_was_taken_is_a_parameter_and_the_settings_are_kept_as_they_were_given():
+    class Params(Client):
+        def log_batch(self, _run_id, params=()):
+            self.params = {param.key: param.value for param in params}
+
+        def log_dict(self, _run_id, content, name):
+            self.kept = (name, content)
+
+    run = TrackedRun(Params(), "run", "1")
+    run.log_config(RetrainConfig.model_validate({"training": {"method": "ia3"}}))
+    assert run.client.params["training.learning_rate"] == str(METHODS["ia3"].learning_rate)
+    assert run.client.kept[0] == "config.json"
+    assert run.client.kept[1]["training"]["learning_rate"] is None
+    run.log_config(RetrainConfig.model_validate({"training": {"learning_rate": 0.25}}))
+    assert run.client.params["training.learning_rate"] == "0.25"
+
+
+def test_what_an_objective_says_of_a_step_beside_its_loss_is_a_metric_too(run):
+    taken = {}
+    run.client.log_batch = lambda _run_id, metrics, **_: taken.update({each.key: each.value for each in metrics})
+    run.log_training({**step(1), "reward_margin": 0.5, "reward_accuracy": 0.75, "ewc_penalty": 2.0})
+    run.flush_training()
+    assert {key: taken[f"train/{key}"] for key in ("reward_margin", "reward_accuracy", "ewc_penalty")} == {
+        "reward_margin": 0.5,
+        "reward_accuracy": 0.75,
+        "ewc_penalty": 2.0,
+    }

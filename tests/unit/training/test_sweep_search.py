@@ -69,8 +69,7 @@ class Sweep:
             shutil.rmtree(folder)
             path = self.folder / f"adapter-{len(self.trained)}"
             path.mkdir()
-            write_jsonl(path / "steps.jsonl", [])
-            write_jsonl(path / "validation.jsonl", events)
+            write_jsonl(path / "events.jsonl", events)
             return AdapterRef(path, "digest", 1, 1, 1.0, 1.0)
 
         self.monkeypatch.setattr(trials, "train_adapter", train_adapter)
