@@ -1,4 +1,4 @@
-"""The command line: `llm-retrain run|plan|sweep|data|status|history|promote|rollback|monitor|up|down|doctor`.
+"""The command line: `llm-retrain run|join|plan|sweep|data|status|history|promote|rollback|monitor|up|down|doctor`.
 
 Exit codes: 0 promoted or done; 1 failed; 2 wrong usage or configuration; 3 rejected by the gate; 4 inconclusive.
 """
@@ -16,6 +16,7 @@ import click
 
 from flows.command import config_options, json_option, terminal
 from flows.data_commands import data
+from flows.join_command import join
 from flows.plan_command import plan
 from tasks.contracts.config import RetrainConfig, load_config, monitor_config
 from tasks.contracts.errors import ConfigError, LlmRetrainError
@@ -219,6 +220,7 @@ def doctor(preset: str | None, file: Path | None, overrides: tuple[str, ...], as
 
 
 cli.add_command(data)
+cli.add_command(join)
 cli.add_command(plan)
 
 

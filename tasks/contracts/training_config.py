@@ -74,6 +74,16 @@ class TrainingSection(Section):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="auto: bf16 where the device computes it, else fp16 on a GPU and fp32 on a CPU"
     )
+    processes: int = Field(
+        0, ge=0, le=1_024, description="training processes on each machine; 0: one for each GPU, and one on a CPU"
+    )
+    sharding: Literal["none", "fsdp"] = Field(
+        "none",
+        description="of several processes, none: each holds the whole model; fsdp: each holds a part of every layer",
+    )
+    nodes: int = Field(1, ge=1, le=1_024, description="machines that train together; see docs/distributed.md")
+    main_address: str = Field("", description="several machines: this one's address, as the others reach it")
+    main_port: int = Field(29_500, ge=1_024, le=65_535, description="several machines: the port they meet on")
     seed: int = Field(17, ge=0, description="initialisation and order of the rows")
 
     @property
@@ -106,7 +116,8 @@ class TrainingSection(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainingSection":
-        problem = next(filter(None, (self._objective_problem(), self._method_problem(), self._guard_problem())), "")
+        problems = (self._objective_problem, self._method_problem, self._guard_problem, self._process_problem)
+        problem = next(filter(None, (find() for find in problems)), "")
         if problem:
             raise ValueError(problem)
         return self
@@ -155,4 +166,41 @@ class TrainingSection(Section):
             return "training.ewc_weight needs training.replay: the rows whose answers are to be kept"
         if self.patience and not self.validation_rows:
             return "training.patience needs training.validation_rows to measure a loss on"
+        return ""
+
+    def _process_problem(self) -> str:
+        if (self.nodes > 1) != bool(self.main_address):
+            return (
+                f"training.nodes is {self.nodes} and training.main_address {self.main_address!r}; expected an address "
+                "if there are several machines, and only then"
+            )
+        if self.processes * self.nodes > self.batch_rows:
+            return (
+                f"training.batch_rows is {self.batch_rows}, and training.processes times training.nodes "
+                f"{self.processes * self.nodes}; expected a row a process at least"
+            )
+        if self.sharding == "none":
+            return ""
+        if self.processes == 1 and self.nodes == 1:
+            return "training.sharding is fsdp and training.processes 1; expected several processes to divide among"
+        return f"training.sharding is fsdp {reason}" if (reason := self._unshardable()) else ""
+
+    def _unshardable(self) -> str:
+        method = self.method
+        if method == "qlora":
+            return "and training.method qlora, whose packed 4-bit weights cannot be divided; expected none, or lora"
+        if self.chosen.has_virtual_tokens:
+            return f"and training.method {method} trains little beside the model's layers; expected none"
+        if method == "pissa":
+            return "and training.method pissa, which is saved as a difference of whole matrices; expected none, or lora"
+        if self.new_tokens and not self.chosen.trains_weights:
+            return (
+                f"and training.method {method} with training.new_tokens trains single rows of a matrix; expected none"
+            )
+        if self.precision == "fp16":
+            return "and training.precision fp16, whose loss scaling each process would choose; expected bf16 or fp32"
+        if self.ewc_weight:
+            return (
+                "and training.ewc_weight not 0, which holds a second and third copy of the weights; expected none, or 0"
+            )
         return ""

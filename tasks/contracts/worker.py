@@ -239,13 +239,19 @@ class Worker:
         return said(_explain_error(self._error, order))
 
 
-def worker_main(run: Callable[[dict[str, Any]], None]) -> None:
-    """Be the worker: read the spec named on the command line, call `run`, and exit with its outcome."""
+def worker_main(run: Callable[[dict[str, Any]], None], shares_output: bool = False) -> None:
+    """Be the worker: read the spec named on the command line, call `run`, and exit with its outcome.
+
+    Args:
+        run: the work.
+        shares_output: processes that it starts are workers, too, whose events go where its own go.
+    """
     # Linux sends this when the parent dies, even by SIGKILL: no work goes on that nobody will read.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     # Events own standard output; a library that prints there must not break the protocol.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1, encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    if not shares_output:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     _events.append(events)
     try:
         run(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
@@ -265,8 +271,18 @@ def error_facts(error: Exception) -> dict[str, str]:
 _events: list[IO[str]] = []
 
 
+_errors_only: list[bool] = []
+
+
+def speak_of_errors_only() -> None:
+    """Be a worker beside one that says the same events: from now on say only "error"."""
+    _errors_only.append(True)
+
+
 def say(event: str, **facts: Any) -> None:
     """Say one event to the parent; outside of a worker nobody listens."""
+    if _errors_only and event != "error":
+        return
     for stream in tuple(_events):
         try:
             stream.write(json.dumps({"event": event, **facts}) + "\n")

@@ -15,12 +15,14 @@ from tasks.contracts.store import Store, code_digest, library_versions
 from tasks.contracts.training_config import TrainingSection
 from tasks.contracts.worker import Listener, WorkerOrder, follow, ignore_event
 from tasks.training.announcements import announce
+from tasks.training.device import gpus_at_hand
 from tasks.training.oom_killer import OomWatch
 
 log = logging.getLogger("llm_retrain.training")
 
 _CODE = (
     *(f"tasks/training/{name}.py" for name in ("adapter", "device", "parts", "process", "shape")),
+    "tasks/training/distributed",
     "tasks/training/fast",
     "tasks/training/loop",
     "tasks/training/plan",
@@ -35,8 +37,11 @@ _CHECKPOINTS = ".checkpoints"
 _RECORDED = ("step", "validation", "smaller", "early_stop")
 _ABANDONED_SECONDS = 30 * 24 * 3600.0
 """Checkpoints that nobody went on from for so long are removed."""
-_NO_RESULT = ("checkpoint_seconds", "replay", "teacher")
-"""Settings that change no weight, or whose contents are among the inputs by digest, however they are spelled."""
+_NO_RESULT = ("checkpoint_seconds", "replay", "teacher", "processes", "sharding", "nodes", "main_address", "main_port")
+"""Settings that change no weight, or whose contents are among the inputs by digest, however they are spelled.
+
+The number of processes changes the last digits: a run may go on with another one."""
+_ONE_PROCESS, _LAUNCHER = "tasks.training.process", "tasks.training.distributed.launch"
 
 
 @dataclass(frozen=True)
@@ -126,9 +131,8 @@ def train_adapter(
         started = time.monotonic()
         remove_abandoned(store, time.time() - _ABANDONED_SECONDS)
         order = job.order(out / "adapter", checkpoints, store)
-        worker = WorkerOrder(
-            "tasks.training.process", order, log_path, TrainingError, _MEMORY_HINT, stop_seconds=_STOP_SECONDS
-        )
+        module = _LAUNCHER if takes_several_processes(job.training) else _ONE_PROCESS
+        worker = WorkerOrder(module, order, log_path, TrainingError, _MEMORY_HINT, stop_seconds=_STOP_SECONDS)
 
         watch = OomWatch(checkpoints)
 
@@ -160,6 +164,13 @@ def train_adapter(
         rows_cut_off=entry.facts["rows_cut_off"],
         longest_row_tokens=entry.facts["longest_row_tokens"],
     )
+
+
+def takes_several_processes(training: TrainingSection) -> bool:
+    """Say whether a launcher has to start the training, or the training is one process."""
+    if training.nodes > 1 or training.processes:
+        return training.nodes * training.processes != 1
+    return training.device != "cpu" and gpus_at_hand() > 1
 
 
 def checkpoints_of(store: Store, inputs: dict[str, Any]) -> Path:

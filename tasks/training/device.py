@@ -1,5 +1,6 @@
 """Which device trains, and in which precision it is at home."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,3 +66,10 @@ def cpu_computes_bf16() -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def gpus_at_hand() -> int:
+    """Count the NVIDIA GPUs that this process may use, without loading PyTorch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    present = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return present if visible is None else min(present, len([name for name in visible.split(",") if name.strip()]))

@@ -2,7 +2,8 @@
 
 import json
 import os
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from tasks.contracts.errors import TrainingError
 from tasks.contracts.training_config import TrainingSection
 from tasks.contracts.worker import say, worker_main
 from tasks.training.device import choose_device
+from tasks.training.distributed.group import ALONE, Group
+from tasks.training.distributed.joining import joined
+from tasks.training.distributed.resuming import shared_order
 from tasks.training.fast.runtime import prepare_runtime
 from tasks.training.loop.batches import plan_steps
 from tasks.training.loop.consolidation import Consolidation
@@ -21,7 +25,7 @@ from tasks.training.loop.objectives import Objective, Supervised, make_objective
 from tasks.training.loop.optimizer import MasterOptimizer
 from tasks.training.loop.trainee import Place, Trainee
 from tasks.training.loop.validation import Validation
-from tasks.training.plan.plan import Plan, Planner, Work, refuse_what_cannot_fit
+from tasks.training.plan.plan import Plan, Planner, Work, refuse_what_cannot_fit, shared_plan
 from tasks.training.plan.rehearsal import Rehearsal
 from tasks.training.shape import longest_row_tokens, teacher_context_tokens
 
@@ -33,26 +37,56 @@ def run(order: dict[str, Any]) -> None:
         TrainingError: no row fits, the model's shape rules out what is configured, or the loss is not a number.
         TrainingStopped: somebody asked to stop; the same order goes on from there.
     """
+    with listening() as interruption, joined() as group, tempfile.TemporaryDirectory() as folder:
+        order = shared_order(group, order, Path(folder))
+        training = TrainingSection.model_validate(order["training"])
+        _train(order, replace(group, sharded=training.sharding == "fsdp"), interruption)
+    say("end")
+
+
+def _train(order: dict[str, Any], group: Group, interruption: Interruption) -> None:
     import torch
 
     training = TrainingSection.model_validate(order["training"])
-    with listening() as interruption:
-        place = Place(*choose_device(training))
-        planned = plan_run(order, training, place)
-        plan, rows = planned.plan, planned.rows
-        say("plan", **plan.to_json())
-        refuse_what_cannot_fit(plan, training)
-        torch.manual_seed(training.seed)
-        trainee = Trainee(Path(order["base"]), training, place)
-        loop = prepare_loop(trainee, rows, order, interruption)
-        loop.progress.most_tokens = keep_choice(order["checkpoints"], plan.micro_batch_tokens)
-        _say_start(planned, loop)
-        loop.resume()
-        loop.run()
-        trainee.save(Path(order["out"]), order["base_name"])
+    place = Place(*choose_device(training))
+    check_group(training, group, str(place.dtype))
+    planned = plan_run(order, training, place, group)
+    plan, rows = planned.plan, planned.rows
+    say("plan", **plan.to_json())
+    refuse_what_cannot_fit(plan, training)
+    torch.manual_seed(training.seed)
+    trainee = Trainee(Path(order["base"]), training, place, group)
+    loop = prepare_loop(trainee, rows, order, interruption)
+    chosen = keep_choice(order["checkpoints"], plan.micro_batch_tokens) if group.is_main else 0
+    loop.progress.most_tokens = int(group.sum([chosen])[0])
+    _say_start(planned, loop)
+    loop.resume()
+    loop.run()
+    trained = loop.optimizer.whole_weights() if group.sharded else None
+    if group.is_main:
+        trainee.save(Path(order["out"]), order["base_name"], trained)
+    group.wait()
     measured = peak_bytes(place.device)
     say("measured", bytes=measured, seconds=loop.progress.seconds, ratio=plan.memory.total / measured)
-    say("end")
+
+
+def check_group(training: TrainingSection, group: Group, dtype: str) -> None:
+    """Refuse what the number of processes rules out.
+
+    Raises:
+        TrainingError: steps with fewer rows than processes, one process to shard over, or fp16 weights to shard.
+    """
+    if group.size > training.batch_rows:
+        raise TrainingError(
+            f"training.batch_rows is {training.batch_rows}, and {group.size} processes train; expected a row a process "
+            "at least"
+        )
+    if training.sharding == "fsdp" and group.size == 1:
+        raise TrainingError("training.sharding is fsdp, and one process trains; expected several, or none")
+    if group.sharded and dtype == "torch.float16":
+        raise TrainingError(
+            "training.sharding is fsdp, and training.precision auto is fp16 on this device; expected bf16 or fp32"
+        )
 
 
 @dataclass(frozen=True)
@@ -90,8 +124,8 @@ class PlannedRun:
         return Work([*self.rows.own, *self.rows.replayed], len(self.rows.own))
 
 
-def plan_run(order: dict[str, Any], training: TrainingSection, place: Place) -> PlannedRun:
-    """Encode the rows of an order and plan its training.
+def plan_run(order: dict[str, Any], training: TrainingSection, place: Place, group: Group = ALONE) -> PlannedRun:
+    """Encode the rows of an order and plan its training; of several processes the main one plans for all.
 
     Raises:
         TrainingError: no row fits, or the model's shape rules out what is configured.
@@ -106,9 +140,9 @@ def plan_run(order: dict[str, Any], training: TrainingSection, place: Place) -> 
     replayed = EncodedRows([])
     if order["replay"]:
         replayed = encode_rows(Path(order["replay"]), encoder, training, longest, "training.replay")
-    planner = Planner(base, place, Path(speeds) if speeds else None, teacher)
+    planner = Planner(base, place, Path(speeds) if speeds else None, teacher, group)
     work = Work([*own.examples, *replayed.examples], len(own.examples))
-    plan = planner.plan(training, work, rehearsal)
+    plan = shared_plan(group, planner.plan(training, work, rehearsal) if group.is_main else None)
     rows = Rows(own.examples, held_out, replayed.examples)
     return PlannedRun(own, replayed, longest, rows, planner, plan)
 
@@ -161,7 +195,7 @@ def prepare_loop(trainee: Trainee, rows: Rows, order: dict[str, Any], interrupti
     if training.ewc_weight:
         replayed = range(len(rows.own), len(examples))
         consolidation = Consolidation(Supervised(trainee, examples), replayed, training.ewc_weight)
-    optimizer = MasterOptimizer(trainee.trained_parameters(), training, trainee.place)
+    optimizer = MasterOptimizer(trainee.trained_parameters(), training, trainee.place, trainee.layout)
     schedule = plan_steps([len(example) for example in examples], training, len(rows.own))
     return Loop(
         objective=objective,
@@ -198,6 +232,7 @@ def _say_start(planned: PlannedRun, loop: Loop) -> None:
     say(
         "start",
         total_steps=len(loop.schedule),
+        micro_batch_tokens=loop.largest_micro_batch(),
         rows=len(planned.encoded.examples),
         rows_too_long=planned.encoded.left_out,
         rows_cut_off=planned.encoded.cut_off,

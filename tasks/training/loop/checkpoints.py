@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,27 @@ def checkpoints_in(folder: Path) -> list[Path]:
     """Return the complete checkpoints, newest first; what a killed process left half-written is not among them."""
     found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+
+
+def newest_sound(folder: Path, misfit: Callable[[Checkpoint], str]) -> Checkpoint | None:
+    """Return the newest checkpoint that is complete and fits; newer ones that are not are set aside.
+
+    Args:
+        folder: of one training.
+        misfit: says why a checkpoint does not fit; the empty string if it does.
+    """
+    remove_unfinished(folder)
+    for path in checkpoints_in(folder):
+        try:
+            checkpoint = read_checkpoint(path)
+            reason = misfit(checkpoint)
+            if reason:
+                raise DamagedCheckpoint(reason)
+        except DamagedCheckpoint as damage:
+            set_aside(path, damage)
+        else:
+            return checkpoint
+    return None
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -32,6 +32,8 @@ class Consolidation:
                 if parameter.grad is not None:
                     fisher.add_(parameter.grad.float() ** 2 / len(chosen))
                 parameter.grad = None
+        for fisher in self._fisher:  # what differs in the last digits would let the processes' weights drift apart
+            objective.trainee.group.share(fisher)
 
     def add_gradients(self, optimizer: MasterOptimizer) -> None:
         """Add the penalty's gradient to those of the masters."""

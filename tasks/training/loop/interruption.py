@@ -2,6 +2,7 @@
 
 While a run is prepared there is nothing to save, and the request ends it at once. From the first step on it only sets a
 flag, which is looked at between two forward passes: nothing is torn in the middle of a step, and the state is saved.
+Several processes agree on it by a sum, so that all take a step or none does.
 """
 
 import signal
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from tasks.contracts.errors import TrainingStopped
+from tasks.training.distributed.group import Group
 
 
 class StopRequested(Exception):
@@ -52,6 +54,15 @@ class Interruption:
             StopRequested: somebody did.
         """
         if self.requested:
+            raise StopRequested
+
+    def check_together(self, group: Group) -> None:
+        """Raise on all processes if somebody asked one of them to stop.
+
+        Raises:
+            StopRequested: somebody did.
+        """
+        if group.sum([self.requested])[0]:
             raise StopRequested
 
 

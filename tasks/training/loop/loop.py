@@ -7,26 +7,20 @@ from pathlib import Path
 
 from tasks.contracts.errors import TrainingError, TrainingStopped
 from tasks.contracts.worker import say
+from tasks.training.distributed.resuming import shared_checkpoint
+from tasks.training.distributed.shares import passes, shares_of
 from tasks.training.loop.batches import micro_batches
 from tasks.training.loop.checkpoints import (
     Checkpoint,
-    DamagedCheckpoint,
     UnsavedCheckpoint,
     asked_tokens,
-    checkpoints_in,
     digest_of_tensors,
-    read_checkpoint,
-    remove_unfinished,
+    newest_sound,
     save_checkpoint,
-    set_aside,
 )
 from tasks.training.loop.consolidation import Consolidation
 from tasks.training.loop.interruption import Interruption, StopRequested
-from tasks.training.loop.memory import (
-    gpu_utilisation,
-    peak_bytes,
-    ran_out_of_memory,
-)
+from tasks.training.loop.memory import gpu_utilisation, peak_bytes, ran_out_of_memory
 from tasks.training.loop.objectives import Objective
 from tasks.training.loop.optimizer import MasterOptimizer
 from tasks.training.loop.progress import Progress
@@ -59,6 +53,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         self._trainee = self.objective.trainee
+        self._group = self._trainee.group
         self._training, self._device = self._trainee.training, self._trainee.place.device
         self._lengths = [len(example) for example in self.objective.examples]
         self.progress = Progress(most_tokens=self._training.micro_batch_tokens)
@@ -74,14 +69,13 @@ class Loop:
         """
         if self.checkpoints is None:
             return
-        remove_unfinished(self.checkpoints)
-        for path in checkpoints_in(self.checkpoints):
-            try:
-                self._take_over(read_checkpoint(path))
-                break
-            except DamagedCheckpoint as damage:
-                set_aside(path, damage)
-        tokens, largest = asked_tokens(self.checkpoints), self.largest_micro_batch()
+        found, asked = None, 0
+        if self._group.is_main:
+            found, asked = newest_sound(self.checkpoints, self._misfit), asked_tokens(self.checkpoints)
+        checkpoint = shared_checkpoint(self._group, found, self.optimizer.own)
+        if checkpoint is not None:
+            self._take_over(checkpoint)
+        tokens, largest = int(self._group.sum([asked])[0]), self.largest_micro_batch()
         if 0 < tokens < largest:
             self.progress.most_tokens = tokens
             self.progress.tell("smaller", step=self.progress.step + 1, from_tokens=largest, to_tokens=tokens)
@@ -105,16 +99,22 @@ class Loop:
             while self.progress.step < len(self.schedule) and not (self.validation and self.validation.is_enough):
                 self._take_step(self.progress.step)
                 self._validate()
-                if time.monotonic() - self._saved_at >= self._training.checkpoint_seconds:
+                if self._checkpoint_is_due():
                     self._save()
-            self.interruption.check()
+            self.interruption.check_together(self._group)
         except StopRequested:
             self._stop()
         if self.validation is not None:
             self.validation.restore_best()
 
+    def _checkpoint_is_due(self) -> bool:
+        """Say whether to save now; the main process's clock decides for all."""
+        due = time.monotonic() - self._saved_at >= self._training.checkpoint_seconds
+        return bool(self._group.sum([due and self._group.is_main])[0])
+
     def _take_step(self, number: int) -> None:
         started = time.monotonic()
+        self._group.reseed(self._training.seed, number)
         loss = self._gradients(number)
         self.optimizer.take_gradients()
         measures = self.objective.measures()
@@ -158,29 +158,49 @@ class Loop:
         )
 
     def _gradients(self, number: int) -> float:
-        """Add up the gradients of a step, in smaller parts if the memory runs out, and return its loss."""
+        """Add up the gradients of a step, in smaller parts if the memory runs out, and return its loss.
+
+        One sum tells all processes the loss, and whether one of them was asked to stop or ran out of memory.
+        """
         while True:
+            own, stops, overflows = 0.0, False, False
             try:
-                return self._summed_gradients(number)
+                own = self._summed_gradients(number)
+            except StopRequested:
+                stops = True
             except (MemoryError, RuntimeError) as error:
-                if not ran_out_of_memory(error):
+                # Sharded processes call the model in step: one that fails half-way cannot begin anew with the others.
+                if not ran_out_of_memory(error) or self._group.sharded:
                     raise
-            self._take_smaller_parts(number)  # out here the error's frames hold no memory any more
+                overflows = True
+            loss, any_stops, any_overflows = self._group.sum([own, stops, overflows])
+            if any_stops:
+                raise StopRequested
+            if any_overflows:
+                self._take_smaller_parts(number)  # out here the error's frames hold no memory any more
+            elif not math.isfinite(loss):
+                raise TrainingError(f"the loss at step {number + 1} is {loss}; lower training.learning_rate")
+            else:
+                return loss
 
     def _summed_gradients(self, number: int) -> float:
-        rows = self.schedule[number]
-        divisor, total = self.objective.divisor(rows), 0.0
-        for part in self._parts(number):
-            self.interruption.check()
-            loss = self.objective.loss_sum(part) / divisor
+        """Add up the gradients of this process's rows; leave off at the first sign that the step will not be taken."""
+        divisor, total = self.objective.divisor(self.schedule[number]), 0.0
+        in_step = self._group.sharded  # who leaves off then leaves the others waiting
+        for part, weight in passes(self._shares(number), self._lengths, self._group):
+            if not in_step:
+                self.interruption.check()
+            loss = self.objective.loss_sum(part) * weight / divisor
             total += loss.item()
-            if not math.isfinite(total):
-                raise TrainingError(f"the loss at step {number + 1} is {total}; lower training.learning_rate")
+            if not math.isfinite(total) and not in_step:
+                break
             self.optimizer.backward(loss)
+        if self._group.size > 1:
+            self.interruption.check()
         return total
 
     def _take_smaller_parts(self, number: int) -> None:
-        """Halve the micro-batch and go back to the beginning of the step.
+        """Halve the micro-batch and go back to the beginning of the step, as all processes do if one has to.
 
         Raises:
             TrainingError: every row is alone already.
@@ -190,6 +210,7 @@ class Loop:
         self.objective.measures()  # of the parts that did fit, which come again
         self.optimizer.drop_gradients()
         set_random_state(self._random_at_start, self._device)
+        self._group.reseed(self._training.seed, number)
         rows, largest = self.schedule[number], self._largest_part(number)
         if len(self._parts(number)) == len(rows):
             raise TrainingError(
@@ -201,8 +222,13 @@ class Loop:
             torch.cuda.empty_cache()
         self.progress.tell("smaller", step=number + 1, from_tokens=largest, to_tokens=self.progress.most_tokens)
 
+    def _shares(self, number: int) -> list[list[list[int]]]:
+        """Return the micro-batches of a step by process."""
+        shares = shares_of(self.schedule[number], self._lengths, self._group.size)
+        return [micro_batches(share, self._lengths, self.progress.most_tokens) for share in shares]
+
     def _parts(self, number: int) -> list[list[int]]:
-        return micro_batches(self.schedule[number], self._lengths, self.progress.most_tokens)
+        return [part for share in self._shares(number) for part in share]
 
     def _largest_part(self, number: int) -> int:
         return max(len(part) * max(self._lengths[row] for row in part) for part in self._parts(number))
@@ -223,34 +249,27 @@ class Loop:
         tensors, numbers = self.optimizer.state()
         best_tensors, best_facts = self.validation.state() if self.validation is not None else ({}, {})
         tensors |= best_tensors | self._random_at_start
-        digest = digest_of_tensors(self.optimizer.named_masters())
+        digest = digest_of_tensors(self.optimizer.whole(self.optimizer.named_masters()))
         facts = {**numbers, **best_facts, "progress": self.progress.numbers(), "digest": digest}
-        try:
-            save_checkpoint(self.checkpoints, Checkpoint(self.progress.step, tensors, facts, self.progress.told))
-        except UnsavedCheckpoint as error:
-            say("checkpoint_failed", step=self.progress.step, reason=str(error))
-            return False
-        say("checkpoint", step=self.progress.step)
-        return True
+        checkpoint = Checkpoint(self.progress.step, tensors, facts, self.progress.told)
+        saved = self._group.is_main and _write(self.checkpoints, checkpoint)
+        # The others wait for it: a process that ends before would make the launcher end the one that writes.
+        return bool(self._group.sum([saved])[0])
 
     def _take_over(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint, changing nothing if it turns out not to be of this training.
+        """Go on from a checkpoint.
 
         Raises:
-            DamagedCheckpoint: it is not complete, or not of this training.
             TrainingError: the weights in memory are not, bit by bit, those that were saved.
         """
         facts, tensors = checkpoint.facts, checkpoint.tensors
-        misfit = self._missing(checkpoint) or self.optimizer.misfit(tensors, facts["digest"])
-        if misfit:
-            raise DamagedCheckpoint(misfit)
         self.optimizer.load(tensors, facts)
         set_random_state(tensors, self._device)
         if self.validation is not None:
             self.validation.load(tensors, facts)
         self.progress = Progress(checkpoint.step, told=checkpoint.told, **facts["progress"])
-        digest = digest_of_tensors(self.optimizer.named_masters())
-        if digest != facts["digest"]:
+        digest = digest_of_tensors(self.optimizer.whole(self.optimizer.named_masters()))
+        if self._group.is_main and digest != facts["digest"]:
             raise TrainingError(
                 f"step {checkpoint.step} was resumed with other weights than were saved ({digest[:12]} instead of "
                 f"{facts['digest'][:12]}); delete {self.checkpoints} to start anew"
@@ -259,11 +278,11 @@ class Loop:
         for event in checkpoint.told:
             say(**event, again=True)
 
-    def _missing(self, checkpoint: Checkpoint) -> str:
-        """Name what the facts and random states of a checkpoint lack; the empty string if nothing."""
+    def _misfit(self, checkpoint: Checkpoint) -> str:
+        """Say why a checkpoint cannot be of this training; the empty string if it may be."""
         expected = {"digest": (), "scaler": (), "progress": tuple(Progress().numbers())}
         if self.validation is not None:
-            expected["validation"] = tuple(self.validation.state()[1]["validation"])
+            expected["validation"] = tuple(self.validation.numbers())
         given = {**checkpoint.tensors, **checkpoint.facts}
         for name in (*expected, *random_state(self._device)):
             if name not in given:
@@ -271,4 +290,15 @@ class Loop:
         for name, keys in expected.items():
             if keys and set(given[name]) != set(keys):
                 return f"its state has other numbers of {name}"
-        return ""
+        return self.optimizer.misfit(checkpoint.tensors, checkpoint.facts["digest"])
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> bool:
+    """Save a checkpoint, say so, and return whether it could be saved."""
+    try:
+        save_checkpoint(folder, checkpoint)
+    except UnsavedCheckpoint as error:
+        say("checkpoint_failed", step=checkpoint.step, reason=str(error))
+        return False
+    say("checkpoint", step=checkpoint.step)
+    return True

@@ -69,8 +69,11 @@ class Preference(Objective):
         """Compute the margin of each pair under the model as it starts."""
         import torch
 
-        with torch.no_grad():
-            self._margins_at_start = [self._margins([row]).item() for row in range(len(self.examples))]
+        margins, group = [0.0] * len(self.examples), self.trainee.group
+        with torch.no_grad():  # in inference mode, sharded weights would be gathered into what cannot be trained on
+            for row, counts in group.turns(len(margins)):
+                margins[row] += self._margins([row]).item() * counts
+        self._margins_at_start = group.sum(margins)
 
     def loss_sum(self, rows: Sequence[int]) -> "torch.Tensor":
         """Return the loss of some pairs, summed."""
@@ -88,10 +91,9 @@ class Preference(Objective):
         Both are of the model before the step, as trl's rewards/margins and rewards/accuracies.
         """
         rewards, self._rewards = self._rewards, []
-        if not rewards:
-            return {}
-        accuracy = sum(reward > 0 for reward in rewards) / len(rewards)
-        return {"reward_margin": sum(rewards) / len(rewards), "reward_accuracy": accuracy}
+        own = [sum(rewards), sum(reward > 0 for reward in rewards), len(rewards)]
+        total, above, pairs = self.trainee.group.sum(own)
+        return {"reward_margin": total / pairs, "reward_accuracy": above / pairs} if pairs else {}
 
     def _margins(self, rows: Sequence[int]) -> "torch.Tensor":
         """Return log p(chosen) - log p(rejected) of each pair, (B,)."""

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import TrainingError
 from tasks.contracts.training_config import TrainingSection
+from tasks.training.distributed.group import ALONE
+from tasks.training.distributed.layout import Whole
 from tasks.training.loop.checkpoints import digest_of_tensors
 from tasks.training.loop.trainee import Place
 
@@ -20,17 +22,23 @@ class MasterOptimizer:
     """Steps on fp32 masters and copies them back: in bf16 alone, late small updates would round to nothing.
 
     Weights that are fp32 are their own masters. Gradients in fp16 are scaled, so that small ones do not vanish.
+    Where weights are sharded, masters and state are those of this process's parts.
     """
 
-    def __init__(self, weights: "dict[str, torch.nn.Parameter]", training: TrainingSection, place: Place) -> None:
+    def __init__(
+        self,
+        weights: "dict[str, torch.nn.Parameter]",
+        training: TrainingSection,
+        place: Place,
+        layout: Whole | None = None,
+    ) -> None:
         import torch
 
+        self._layout = layout or Whole(ALONE)
         self._names, self._weights = list(weights), list(weights.values())
-        # Not `.data`, which has a version counter of its own: who looks at the weight's would not see a step.
-        self.masters = [
-            weight.detach() if weight.dtype == torch.float32 else weight.detach().float().clone()
-            for weight in self._weights
-        ]
+        with torch.no_grad():
+            self._parts = [self._layout.part(weight) for weight in self._weights]
+        self.masters = [part if part.dtype == torch.float32 else part.float().clone() for part in self._parts]
         self._optimizer = _adamw(self.masters, training, place)
         self._scaler = torch.amp.GradScaler(place.device.type, enabled=place.dtype == torch.float16)
         self._max_norm = training.max_gradient_norm
@@ -40,10 +48,14 @@ class MasterOptimizer:
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def take_gradients(self) -> None:
-        """Move the gradients to the masters, in fp32 and unscaled."""
-        for weight, master in zip(self._weights, self.masters, strict=True):
-            master.grad = None if weight.grad is None else weight.grad.float()
-            weight.grad = None
+        """Move the gradients to the masters, in fp32, unscaled and added up over the processes."""
+        import torch
+
+        with torch.no_grad():
+            for weight, master in zip(self._weights, self.masters, strict=True):
+                master.grad = None if weight.grad is None else self._layout.part(weight.grad).float()
+                weight.grad = None
+        self._layout.finish(self.masters)
         self._scaler.unscale_(self._optimizer)
 
     def drop_gradients(self) -> None:
@@ -63,7 +75,9 @@ class MasterOptimizer:
         """
         import torch
 
-        norm = torch.nn.utils.clip_grad_norm_(self.masters, self._max_norm).item()
+        total = self._layout.norm(self.masters)
+        torch.nn.utils.clip_grads_with_norm_(self.masters, self._max_norm, total)
+        norm = total.item()
         if not math.isfinite(norm) and not self._scaler.is_enabled():
             raise TrainingError(f"the gradient's norm is {norm}; lower training.learning_rate")
         for group in self._optimizer.param_groups:
@@ -85,13 +99,41 @@ class MasterOptimizer:
         import torch
 
         with torch.no_grad():
-            for weight, master in zip(self._weights, self.masters, strict=True):
-                if weight.data_ptr() != master.data_ptr():
-                    weight.copy_(master)
+            for part, master in zip(self._parts, self.masters, strict=True):
+                if part.data_ptr() != master.data_ptr():
+                    part.copy_(master)
 
     def named_masters(self) -> "dict[str, torch.Tensor]":
         """Return the masters by name; they are not copies."""
         return dict(zip(self._names, self.masters, strict=True))
+
+    def whole(self, parts: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+        """Return to the main process the wholes of parts that are named as the masters are; to the others nothing.
+
+        All processes have to call it. Wholes that were sharded are on the CPU, where they take no memory of a GPU.
+        """
+        weights, group = dict(zip(self._names, self._weights, strict=True)), self._layout.group
+        wholes = {}
+        for name, part in parts.items():
+            whole = self._layout.gather(part, weights[name])
+            if group.is_main:
+                wholes[name] = whole.cpu() if group.sharded else whole
+        return wholes
+
+    def whole_weights(self) -> "dict[str, torch.Tensor]":
+        """Return to the main process the trained weights by name, in the precision that they compute in."""
+        return self.whole(dict(zip(self._names, self._parts, strict=True)))
+
+    def own(self, name: str, whole: "torch.Tensor") -> "torch.Tensor":
+        """Return this process's part of a tensor of a checkpoint, by its name there."""
+        kind, _, rest = name.partition(".")
+        if f"{kind}." == _STATE:
+            weight = self._weights[int(rest.partition(".")[0])]
+        elif rest in self._names:
+            weight = self._weights[self._names.index(rest)]
+        else:
+            return whole  # a random state
+        return self._layout.own(whole, weight) if whole.shape == weight.shape else whole
 
     def set_masters(self, values: "dict[str, torch.Tensor]") -> None:
         """Take over values by name, in masters and weights."""
@@ -100,14 +142,17 @@ class MasterOptimizer:
         self.copy_back()
 
     def state(self) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
-        """Return everything a resumed run needs: tensors and numbers by name."""
+        """Return everything a resumed run needs, by name: numbers, and to the main process whole tensors."""
         import torch
 
-        tensors = {_MASTER + name: master for name, master in self.named_masters().items()}
+        tensors = {_MASTER + name: master for name, master in self.whole(self.named_masters()).items()}
         numbers: dict[str, Any] = {"scaler": self._scaler.state_dict()}
         for place, state in self._optimizer.state_dict()["state"].items():
             for key, value in state.items():
-                if isinstance(value, torch.Tensor):
+                if isinstance(value, torch.Tensor) and value.dim() and value.shape == self.masters[place].shape:
+                    for whole in self.whole({self._names[place]: value}).values():
+                        tensors[f"{_STATE}{place}.{key}"] = whole
+                elif isinstance(value, torch.Tensor):
                     tensors[f"{_STATE}{place}.{key}"] = value
                 else:
                     numbers[f"{_STATE}{place}.{key}"] = value
@@ -117,10 +162,11 @@ class MasterOptimizer:
         """Say why tensors are not what `state` would return here; the empty string if they may be.
 
         Args:
-            tensors: what is to be loaded.
+            tensors: what is to be loaded, whole.
             digest: what the masters had when they were saved.
         """
-        shapes = {name: tuple(master.shape) for name, master in self.named_masters().items()}
+        # Of the weights, as masters may be parts of them.
+        shapes = {name: tuple(weight.shape) for name, weight in zip(self._names, self._weights, strict=True)}
         masters = {name.removeprefix(_MASTER): t for name, t in tensors.items() if name.startswith(_MASTER)}
         given = {name: tuple(master.shape) for name, master in masters.items()}
         if shapes != given:
@@ -134,8 +180,8 @@ class MasterOptimizer:
                 continue
             if not place.isdigit() or int(place) >= len(self.masters):
                 return f"its {name} is of weights that are not trained"
-            if tensor.numel() > 1 and tensor.numel() != self.masters[int(place)].numel():
-                return f"its {name} has {tensor.numel()} values for {self.masters[int(place)].numel()} weights"
+            if tensor.numel() > 1 and tensor.numel() != self._weights[int(place)].numel():
+                return f"its {name} has {tensor.numel()} values for {self._weights[int(place)].numel()} weights"
         return ""
 
     def load(self, tensors: "dict[str, torch.Tensor]", numbers: dict[str, Any]) -> None:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.hidden_modules import hidden_modules
 from tasks.contracts.training_config import TrainingSection
+from tasks.training.distributed.group import ALONE, Group
+from tasks.training.distributed.layout import lay_out
+from tasks.training.distributed.resuming import start_equal
 from tasks.training.fast.model import FastModel, why_not_fast
 from tasks.training.loop.collate import Batch, collate
 from tasks.training.loop.examples import Example
@@ -37,15 +40,15 @@ class Trainee:
     Shapes: B rows, T tokens of the longest, V words, N tokens whose logits are wanted.
     """
 
-    def __init__(self, base: Path, training: TrainingSection, place: Place) -> None:
-        """Load the base and put the parts on it.
+    def __init__(self, base: Path, training: TrainingSection, place: Place, group: Group = ALONE) -> None:
+        """Load the base and put the parts on it; lay it out on the processes of a group.
 
         Raises:
             TrainingError: the model's shape rules out what is configured; said before any weight is loaded.
         """
         from transformers import AutoTokenizer
 
-        self.training, self.place = training, place
+        self.training, self.place, self.group = training, place, group
         self.computes_on = place.device.type
         """Without weights: the kind of device that is planned for."""
         self.tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
@@ -55,7 +58,7 @@ class Trainee:
         self.transformer = (
             _prepared_without_weights(weightless, training)
             if place.device.type == "meta"
-            else _load_base(base, training, place)
+            else _load_base(base, training, place, group.sharded)
         )
         if self.new_token_ids and len(self.tokenizer) > self.transformer.get_input_embeddings().num_embeddings:
             self.transformer.resize_token_embeddings(len(self.tokenizer))
@@ -71,8 +74,13 @@ class Trainee:
         self._start = self._remember_start()
         if training.activation_checkpointing:
             self.transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if group.size > 1:
+            start_equal(group, self._random_at_start(), list(self.transformer.parameters()))
+        self.layout = lay_out(self.transformer, group)
         self._fused_attention = self.transformer.config._attn_implementation
-        takes_fast_way = self.layers is not None and self.virtual is None and why_not_fast(self.layers) is None
+        # Sharded weights are there only while the model's own layers are called.
+        plain = group.sharded or self.layers is None or self.virtual is not None
+        takes_fast_way = not plain and why_not_fast(self.layers) is None
         self.fast = FastModel(self.layers) if takes_fast_way else None
 
     def trained_parameters(self) -> "dict[str, torch.nn.Parameter]":
@@ -130,30 +138,45 @@ class Trainee:
         logits: torch.Tensor = self.transformer(**inputs, attention_mask=attended, logits_to_keep=wanted).logits
         return logits
 
-    def save(self, out: Path, base_name: str) -> None:
+    def _random_at_start(self) -> "list[torch.Tensor]":
+        """Return the weights that are not as they were read: fresh ones, and those that PiSSA took them out of."""
+        fresh: list[Any] = []
+        if not self.training.chosen.trains_weights:
+            fresh += self.trained_parameters().values()
+        if self.training.method == "pissa":
+            fresh += [weight for weight in self.transformer.parameters() if weight.is_floating_point()]
+        elif self.new_token_ids:
+            ends = (self.transformer.get_input_embeddings(), self.transformer.get_output_embeddings())
+            fresh += [weight for end in ends if end is not None for weight in end.parameters()]
+        return fresh
+
+    def save(self, out: Path, base_name: str, trained: "dict[str, torch.Tensor] | None" = None) -> None:
         """Save what was trained as safetensors in peft's layout, or the whole model after full fine-tuning.
 
         Args:
             out: the directory.
             base_name: what the adapter's configuration calls the base; never a path of this machine.
+            trained: the trained weights by name, where this process holds only parts of them.
         """
         out.mkdir(parents=True, exist_ok=True)
         if self.layers is not None:
-            self._save_layers(out, base_name)
+            self._save_layers(out, base_name, trained)
         if self.virtual is not None:
             _name_base(self.virtual, base_name)
             self.virtual.save_pretrained(out / VIRTUAL_TOKENS if self.layers is not None else out)
         if self.training.chosen.trains_weights:
-            self.transformer.save_pretrained(out)
+            self.transformer.save_pretrained(out, **({} if trained is None else {"state_dict": trained}))
         if self.new_token_ids:
             self.tokenizer.save_pretrained(out)
         for card in out.rglob("README.md"):  # peft's empty model card
             card.unlink()
 
-    def _save_layers(self, out: Path, base_name: str) -> None:
+    def _save_layers(self, out: Path, base_name: str, trained: "dict[str, torch.Tensor] | None") -> None:
         _name_base(self.layers, base_name)
         # "auto" would look the base up on the hub to see whether its embeddings were resized.
         settings: dict[str, Any] = {"save_embedding_layers": False}
+        if trained is not None:
+            settings["state_dict"] = {f"base_model.model.{name}": weight for name, weight in trained.items()}
         if self._start is None:
             self.layers.save_pretrained(out, **settings)
         else:
@@ -185,7 +208,7 @@ def _name_base(peft_model: Any, base_name: str) -> None:
         config.feedforward_modules = sorted(config.feedforward_modules)
 
 
-def _load_base(base: Path, training: TrainingSection, place: Place) -> Any:
+def _load_base(base: Path, training: TrainingSection, place: Place, sharded: bool) -> Any:
     from transformers import AutoModelForCausalLM
 
     quantization = _nf4(place.dtype) if training.method == "qlora" else {}
@@ -195,7 +218,7 @@ def _load_base(base: Path, training: TrainingSection, place: Place) -> Any:
         base, dtype=place.dtype, trust_remote_code=False, use_safetensors=True, **quantization
     )
     if not quantization:
-        model.to(place.device)
+        model.to("cpu" if sharded else place.device)  # the device gets this process's parts alone
     else:
         _keep_nf4_unpacked(model)
     model.config.use_cache = False

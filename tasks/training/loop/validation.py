@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import TrainingError
 from tasks.contracts.jsonl import digest_of
-from tasks.training.loop.interruption import Interruption
+from tasks.training.loop.interruption import Interruption, StopRequested
 from tasks.training.loop.objectives import Objective
 from tasks.training.loop.optimizer import MasterOptimizer
 
@@ -68,19 +68,29 @@ class Validation:
     def loss(self, interruption: Interruption) -> float:
         """Return the mean loss of the held-out rows, without dropout.
 
+        Sharded processes call the model in step, so they measure all rows before they look for a request.
+
         Raises:
-            StopRequested: somebody asked to stop.
+            StopRequested: somebody asked to stop; all processes raise it.
         """
         import torch
 
         transformer = self._objective.trainee.transformer
-        rows, total = range(len(self._objective.examples)), 0.0
+        group, rows = self._objective.trainee.group, range(len(self._objective.examples))
+        own, leaves_off = 0.0, False
         transformer.eval()
-        with torch.inference_mode():
-            for row in rows:
-                interruption.check()
-                total += self._objective.loss_sum([row]).item()
+        with torch.no_grad():  # in inference mode, sharded weights would be gathered into what cannot be trained on
+            for row, counts in group.turns(len(rows)):
+                leaves_off = interruption.requested and not group.sharded
+                if leaves_off:
+                    break
+                own += self._objective.loss_sum([row]).item() * counts
         transformer.train()
+        # With several processes, a request that came after the last look is heard by all of them here.
+        leaves_off = leaves_off or (interruption.requested and group.size > 1)
+        total, leave_off = group.sum([own, leaves_off])
+        if leave_off:
+            raise StopRequested
         return total / self._objective.divisor(rows)
 
     def restore_best(self) -> None:
@@ -88,14 +98,18 @@ class Validation:
         if self._best:
             self._optimizer.set_masters(self._best)
 
-    def state(self) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
-        """Return what a resumed run needs."""
-        facts = {
+    def numbers(self) -> dict[str, Any]:
+        """Return the numbers that a resumed run needs."""
+        return {
             "best_loss": None if math.isinf(self._best_loss) else self._best_loss,
             "worse": self._worse,
             "measured_step": self._measured_step,
         }
-        return {_BEST + name: tensor for name, tensor in self._best.items()}, {"validation": facts}
+
+    def state(self) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
+        """Return what a resumed run needs: numbers, and to the main process whole tensors."""
+        best = self._optimizer.whole(self._best)
+        return {_BEST + name: tensor for name, tensor in best.items()}, {"validation": self.numbers()}
 
     def load(self, tensors: "dict[str, torch.Tensor]", facts: dict[str, Any]) -> None:
         """Take over what `state` returned."""

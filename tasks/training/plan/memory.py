@@ -54,7 +54,7 @@ class Memory:
         return max(sum(self.parts.values()), self.loading)
 
 
-def memory_of(rehearsed: Rehearsed, training: TrainingSection, process: int, files: int) -> Memory:
+def memory_of(rehearsed: Rehearsed, training: TrainingSection, process: int, files: int, shards: int = 1) -> Memory:
     """Return the memory of a training whose largest micro-batch was rehearsed.
 
     Args:
@@ -62,17 +62,18 @@ def memory_of(rehearsed: Rehearsed, training: TrainingSection, process: int, fil
         training: which guards there are.
         process: bytes of the process so far; 0 on a GPU.
         files: bytes of the base's weight files.
+        shards: processes that weights, gradients and the optimizer's state are divided among.
     """
     at_peak, resident = rehearsed.at_peak, rehearsed.resident
     passing = sum(at_peak.get(kind, 0) for kind in ("activations", "attention", "logits", "gradients"))
-    guards = 4 * rehearsed.trained_parameters * (bool(training.patience) + 2 * bool(training.ewc_weight))
+    guards = 4 * rehearsed.trained_parameters // shards * (bool(training.patience) + 2 * bool(training.ewc_weight))
     on_cpu = process > 0
     return Memory(
         process=process,
-        weights=resident["weights"],
-        masters=resident.get("masters", 0),
-        gradients=at_peak.get("gradients", 0),
-        optimizer=resident.get("optimizer", 0),
+        weights=resident["weights"] // shards,
+        masters=resident.get("masters", 0) // shards,
+        gradients=at_peak.get("gradients", 0) // shards,
+        optimizer=resident.get("optimizer", 0) // shards,
         guards=guards,
         activations=at_peak.get("activations", 0),
         attention=at_peak.get("attention", 0),

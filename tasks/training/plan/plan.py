@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.errors import TrainingError
 from tasks.contracts.training_config import TrainingSection
+from tasks.training.distributed.group import ALONE, Group
 from tasks.training.loop.batches import micro_batches, plan_steps
 from tasks.training.loop.examples import Example
 from tasks.training.loop.memory import process_bytes, takes_eager_attention
@@ -98,7 +99,9 @@ class Plan:
 class Planner:
     """Plans trainings of one base on one device: of the settings as they are, and as they could be."""
 
-    def __init__(self, base: Path, place: "Place", speeds: Path | None = None, teacher: str = "") -> None:
+    def __init__(
+        self, base: Path, place: "Place", speeds: Path | None = None, teacher: str = "", group: Group = ALONE
+    ) -> None:
         """Look at what is free, and at the process as it is.
 
         Args:
@@ -106,11 +109,15 @@ class Planner:
             place: where it would compute.
             speeds: the folder that keeps measured speeds.
             teacher: the teacher of a distillation.
+            group: the processes that train; what is planned is one of them.
         """
+        self._group = group
         self._base, self._place, self._speeds, self._teacher = base, place, speeds, teacher
         self._on_cpu = place.device.type == "cpu"
         self._process = process_bytes("VmRSS") if self._on_cpu else 0
         self._free = free_bytes(place.device)
+        if self._on_cpu:  # the processes of a machine share it
+            self._free //= group.size // group.nodes
 
     def plan(self, training: TrainingSection, work: Work, rehearsal: Rehearsal) -> Plan:
         """Plan one training.
@@ -142,11 +149,12 @@ class Planner:
             if again.peak_bytes > rehearsed.peak_bytes:
                 widest, rehearsed = other, again
         speed = self._speed(rehearsal)
+        shards = self._group.size if self._group.sharded else 1
         flops = sum(expected.flops_of(part) for part, _ in parts)
         return Plan(
-            memory=memory_of(rehearsed, training, self._process, self._copied_files(training, rehearsal)),
+            memory=memory_of(rehearsed, training, self._process, self._copied_files(training, rehearsal), shards),
             free_bytes=self._free,
-            seconds=flops / speed / EFFICIENCY[self._place.device.type],
+            seconds=flops / speed / EFFICIENCY[self._place.device.type] / self._group.size,
             flops_per_second=speed,
             micro_batch_tokens=tokens,
             largest_rows=len(widest[0]),
@@ -174,8 +182,14 @@ class Planner:
             place = replace(place, dtype=torch.bfloat16)
         if key == "max_length_tokens":
             work = _shortened(work, value)
-        planner = Planner(self._base, place, self._speeds, self._teacher)
+        planner = Planner(self._base, place, self._speeds, self._teacher, self._group)
         return planner.plan(changed, work, Rehearsal(self._base, changed, place, self._teacher))
+
+
+def shared_plan(group: Group, plan: Plan | None) -> Plan:
+    """Return the main process's plan; what others pass is ignored."""
+    facts = group.share_facts(asdict(plan) if plan is not None else None)
+    return Plan(**{**facts, "memory": Memory(**facts["memory"])})
 
 
 def refuse_what_cannot_fit(plan: Plan, training: TrainingSection) -> None:
