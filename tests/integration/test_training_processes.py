@@ -254,9 +254,15 @@ def test_a_stop_reaches_every_process_and_one_process_goes_on_from_there(base, d
     assert steps == list(range(1, len(steps) + 1))
 
 
-@pytest.mark.parametrize("sharding", ["none", "fsdp"])
-def test_two_processes_go_on_where_one_was_and_all_stop_if_only_the_second_is_asked(sharding, base, dataset, tmp_path):
-    settings = {"method": "full", "validation_rows": 3, "validations": 3}
+@pytest.mark.parametrize(
+    ("sharding", "validation"),
+    [("none", {}), ("fsdp", {"validation_rows": 3, "validations": 3})],
+    ids=["whole, in a step", "sharded, most likely in a validation"],
+)
+def test_two_processes_go_on_where_one_was_and_all_stop_if_only_the_second_is_asked(
+    sharding, validation, base, dataset, tmp_path
+):
+    settings = {"method": "full", **validation}
     first = WhenStep(3, lambda: ranks_of(psutil.Process())[0].terminate())
     with pytest.raises(TrainingStopped, match=r"step (\d+) is kept"):
         train(base, dataset, tmp_path, first, processes=1, **settings)
