@@ -257,11 +257,7 @@ class Loop:
         return bool(self._group.sum([saved])[0])
 
     def _take_over(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint.
-
-        Raises:
-            TrainingError: the weights in memory are not, bit by bit, those that were saved.
-        """
+        """Go on from a checkpoint; an error if the weights in memory are then not those that were saved, bit by bit."""
         facts, tensors = checkpoint.facts, checkpoint.tensors
         self.optimizer.load(tensors, facts)
         set_random_state(tensors, self._device)
