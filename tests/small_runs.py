@@ -45,7 +45,11 @@ def small_run(base, checkpoints=None, interruption=None, rows=None, **settings):
     torch.set_num_threads(1)  # more only wait for each other on a model of this size
     training = TrainingSection(**{**SMALL, **settings})
     torch.manual_seed(training.seed)
-    trainee = Trainee(base, training, Place(*choose_device(training)))
+    half = (
+        training.precision == "fp16"
+    )  # which no configuration chooses on a CPU, and which computes there all the same
+    place = Place(torch.device("cpu"), torch.float16) if half else Place(*choose_device(training))
+    trainee = Trainee(base, training, place)
     replayed = unequal_rows(4, seed=5) if training.replay else []
     rows = Rows(rows or unequal_rows(12), unequal_rows(training.validation_rows, seed=4), replayed)
     order = {"checkpoints": str(checkpoints or ""), "teacher": str(base) if training.teacher else ""}

@@ -67,10 +67,18 @@ def test_a_sweep_that_could_not_end_or_compare_or_serve_is_refused(changes, sent
 
 
 def test_a_choice_that_fits_some_other_choice_is_allowed():
-    base = {"method": "qlora", "device": "cpu", "precision": "bf16"}
-    check_sweep(config_of({"precision": ["bf16", "fp16"], "method": ["qlora", "lora"]}, base))
-    with pytest.raises(ConfigError, match=r"the choice 'fp16', which nothing fits: .*expected bf16 or fp32"):
-        check_sweep(config_of({"precision": ["bf16", "fp16"], "rank": [4, 8]}, base))
+    def served_by_transformers(space, **training):
+        return validate_config(
+            {
+                "training": {"validation_rows": 8, **training},
+                "serving": {"engine": "transformers"},
+                "sweep": {"space": space},
+            }
+        )
+
+    check_sweep(served_by_transformers({"method": ["prefix", "lora"], "activation_checkpointing": [True, False]}))
+    with pytest.raises(ConfigError, match=r"the choice 'prefix', which nothing fits: .*turn it off"):
+        check_sweep(served_by_transformers({"method": ["prefix", "lora"]}, activation_checkpointing=True))
 
 
 def test_texts_that_yaml_leaves_are_read_as_the_training_section_reads_them():

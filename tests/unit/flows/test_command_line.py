@@ -26,7 +26,8 @@ from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
 
-COMMANDS = ["data", "doctor", "down", "history", "monitor", "promote", "rollback", "run", "status", "sweep", "up"]
+COMMANDS = ["data", "doctor", "down", "history", "join", "monitor", "plan", "promote", "rollback"]
+COMMANDS += ["run", "status", "sweep", "up"]
 
 
 def llm_retrain(*arguments, home):

@@ -91,7 +91,7 @@ def test_a_loss_that_is_not_a_number_stops_within_its_micro_batch(tiny):
 
 
 def test_steps_whose_gradients_overflow_fp16_are_skipped_and_counted(tiny):
-    run = small_run(tiny, precision="fp16", dropout=0.0, epochs=4)
+    run = small_run(tiny, precision="fp16", device="auto", dropout=0.0, epochs=4)
     run.optimizer._scaler._init_scale = 2.0**40
     before = weights_of(run)
     norms = []
@@ -111,7 +111,7 @@ def test_steps_whose_gradients_overflow_fp16_are_skipped_and_counted(tiny):
 
 
 def test_gradients_that_overflow_fp16_at_any_scale_stop_the_run(tiny):
-    run = small_run(tiny, precision="fp16", dropout=0.0, epochs=30)
+    run = small_run(tiny, precision="fp16", device="auto", dropout=0.0, epochs=30)
     for weight in run.optimizer._weights:
         weight.register_hook(lambda grad: grad * math.inf)
     before = weights_of(run)
