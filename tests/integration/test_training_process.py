@@ -182,7 +182,7 @@ train_adapter(job, Store(Path({str(tmp_path / "orphan store")!r})), Path({str(tm
 """
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    assert parent.stdout.readline().strip() == "start"
+    assert [parent.stdout.readline().strip() for _ in range(2)] == ["plan", "start"]
     (child,) = training_processes(parent.pid)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
