@@ -203,7 +203,7 @@ def test_a_loss_that_is_not_a_number_fails_the_run_and_nothing_is_registered(job
         pytest.raises(TrainingError, match=r"loss at step 1 is nan; lower training\.learning_rate"),
         tracked_run(config, home, "test", {}) as run,
     ):
-        train_step.fn(base, job.dataset, config, home, store, run.log_training)
+        train_step.fn(TrainingJob(base, job.dataset, TRAINING), home, store, run.log_training)
     ended = run.client.get_run(run.run_id)
     assert ended.info.status == "FAILED"
     assert "loss at step 1 is nan" in ended.data.tags["llm_retrain.error"]
@@ -221,6 +221,7 @@ from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
 from tasks.contracts.store import Store
 from tasks.contracts.training_config import TrainingSection
+from tasks.training.adapter import TrainingJob
 from tasks.training.steps import train_adapter
 base, rows, root, training = sys.argv[1:]
 
@@ -231,7 +232,8 @@ def training_alone():
     dataset = DatasetRef(Path(rows), "rows", 16, 16, 0, {}, "none")
     config = RetrainConfig(training=TrainingSection.model_validate_json(training))
     print("begins", flush=True)
-    train_adapter(BaseModelRef(Path(base), "base", "dir:tiny"), dataset, config, home, Store(home.store),
+    job = TrainingJob(BaseModelRef(Path(base), "base", "dir:tiny"), dataset, config.training)
+    train_adapter(job, home, Store(home.store),
                   lambda event: print(event["event"], flush=True))
 
 training_alone()
