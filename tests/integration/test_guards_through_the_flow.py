@@ -80,7 +80,7 @@ def test_replay_and_teacher_reach_the_training_and_make_an_adapter_of_their_own(
     assert [row["messages"][0]["content"][:7] for row in read_jsonl(replay.path / "train.jsonl")][:1] == ["general"]
     job = TrainingJob(base, dataset, config.training, "", replay, teacher)
     steps = []
-    adapter = train_adapter.fn(job, home, store, steps.append)
+    adapter = train_adapter.fn(job, home, store, lambda e: steps.append(e) if e["event"] == "step" else None)
     assert steps == training_steps(adapter)
     assert len(steps) == 8, "16 rows and as many replayed ones, four a step"
     assert train_adapter.fn(job, home, store, steps.append) == adapter

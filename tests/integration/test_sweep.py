@@ -65,7 +65,7 @@ def place(tmp_path_factory):
     write_jsonl(rows / "train.jsonl", map(row, range(20)))
     write_jsonl(rows / "eval.jsonl", map(row, range(20, 24)))
     dataset = DatasetRef(rows, "rows", 24, 20, 4, {}, eval_digest="none")
-    yield SimpleNamespace(home=Home(folder / "home"), ground=Ground(base, dataset, None, {}))
+    yield SimpleNamespace(home=Home(folder / "home"), ground=Ground(base, dataset, None, {}, None, None))
     del os.environ["OMP_NUM_THREADS"]
 
 
