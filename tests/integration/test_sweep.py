@@ -24,7 +24,7 @@ from tasks.training.sweep.trial import TrialEnd
 
 pytestmark = pytest.mark.integration
 
-RATES = (1e-3, 5e-3, 1e38, 1e-5, 5e-3)
+RATES = (1e-3, 5e-3, 1e30, 1e-5, 5e-3)
 """As configured; better, and interrupted once; too high; too low to go on with; the second one again."""
 TRAINING = {
     "rank": 4,
@@ -50,7 +50,7 @@ def row(number):
 
 
 def config_of(trials):
-    space = {"learning_rate": {"low": 1e-5, "high": 1e38, "log": True}, "rank": [4, 8]}
+    space = {"learning_rate": {"low": 1e-5, "high": 1e30, "log": True}, "rank": [4, 8]}
     return validate_config({"training": TRAINING, "sweep": {"trials": trials, "space": space, "startup_trials": 1}})
 
 
