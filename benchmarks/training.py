@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +25,7 @@ from training_flops import model_flops
 HERE = Path(__file__).parent
 RESULT = HERE.parent / "var" / "bench" / "train.json"
 OURS, FP32, TRAINER, TRL = "ours", "plain peft, fp32", "Trainer + peft", "TRL SFTTrainer"
-ROUNDS, ROWS, QUICK_ROWS = 3, 600, 48
+ROUNDS, ROWS, QUICK_ROWS = 3, 160, 48
 LLAMA_FACTORY = "llamafactory==0.9.5"
 
 
@@ -69,14 +70,16 @@ def main() -> None:
 
 
 def run_contestant(name: str, order: Path, out: Path, peers_python: str) -> dict[str, float]:
-    """Train once; return seconds without loading, the evaluation loss in fp32 and the peak of resident memory."""
+    """Train once; return seconds without and with loading, the evaluation loss in fp32 and the peak memory."""
     if name in (OURS, FP32):
         command = [sys.executable, "training_ours.py", str(order), str(out), "fp32" if name == FP32 else "fast"]
     else:
         command = [peers_python, "training_peers.py", {TRAINER: "trainer", TRL: "trl"}[name], str(order), str(out)]
+    started = time.monotonic()
     said, peak_mb = _run(command)
+    whole_s = time.monotonic() - started
     loss = _run([sys.executable, "training_loss.py", str(order), said["adapter"]])[0]["loss"]
-    return {"seconds": said["seconds"], "loss": loss, "peak_mb": peak_mb}
+    return {"seconds": said["seconds"], "whole_s": whole_s, "loss": loss, "peak_mb": peak_mb}
 
 
 def _run(command: list[str]) -> tuple[dict[str, Any], float]:
@@ -122,6 +125,7 @@ def summed_up(
         "share_of_matmul_peak": shares,
         "loss": sorted(figures["loss"]),
         "peak_mb": sorted(figures["peak_mb"]),
+        "whole_process_s": sorted(figures["whole_s"]),
         "median_tokens_per_s": median(speeds),
         "median_share_of_matmul_peak": median(shares),
         "median_loss": median(figures["loss"]),
@@ -156,13 +160,14 @@ def table(found: dict[str, Any]) -> str:
         f"\n{found['rows']} rows, {found['tokens']} tokens, of which {found['answer_tokens']} are learned; "
         f"bf16 matrix products {max(found['matmul_peak_gflops']):.0f} GFLOP/s; ours computes "
         f"{found['computed_tokens'] / found['tokens']:.0%} of the tokens, as rows share their beginning",
-        f"{'contestant':<20}{'tokens/s':>9}{'spread':>12}{'of peak':>9}{'loss':>8}{'MB':>7}",
+        f"{'contestant':<20}{'tokens/s':>9}{'spread':>12}{'of peak':>9}{'loss':>8}{'MB':>7}{'whole s':>9}",
     ]
     for name, one in found["contestants"].items():
         speeds = one["tokens_per_s"]
         lines.append(
             f"{name:<20}{median(speeds):>9.0f}{f'{speeds[0]:.0f}-{speeds[-1]:.0f}':>12}"
             f"{one['median_share_of_matmul_peak']:>9.1%}{one['median_loss']:>8.4f}{median(one['peak_mb']):>7.0f}"
+            f"{median(one['whole_process_s']):>9.1f}"
         )
     lines.append(f"LLaMA-Factory: {found['llama_factory']}")
     lines += [f"{key}: {value:.4g}" for key, value in found["ratios"].items()]

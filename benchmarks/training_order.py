@@ -28,7 +28,8 @@ def main(order: Path, rows: int) -> None:
     base = prepare_base_model(config.base_model, home, store)
     data, place = config.data.model_copy(update={"train_rows": rows}), Place(home, store)
     dataset = build_dataset(ingest(data, place, data.sources), None, data, place, base)
-    training = config.training.model_copy(update={"device": "cpu"})
+    named = {"device": "cpu", "learning_rate": config.training.peak_learning_rate}
+    training = config.training.model_copy(update=named)
     encoder = RowEncoder(AutoTokenizer.from_pretrained(base.path, trust_remote_code=False), "")
     parts = {
         name: encode_rows(dataset.path / f"{name}.jsonl", encoder, training, training.max_length_tokens).examples

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tasks.training import process
 from tasks.training.fast.runtime import prepare_runtime
-from tasks.training.loop import loop
 
 
 def main(order_path: Path, out: Path, way: str) -> None:
@@ -21,11 +20,11 @@ def main(order_path: Path, out: Path, way: str) -> None:
 
         settings["precision"] = "fp32"
         trainee.why_not_fast = lambda _: "the plain way is what is measured"
-    seconds = []
-    loop.say = lambda event, **facts: seconds.append(facts["seconds"]) if event == "step" else None
+    said = {}
+    process.say = lambda event, **facts: said.update({event: facts})
     told = {"base": order["base"], "base_name": order["base"], "rows": order["rows"], "out": str(out)}
     process.run({**told, "training": settings, "system_prompt": "", "replay": "", "teacher": "", "checkpoints": ""})
-    print(json.dumps({"seconds": seconds[-1], "adapter": str(out)}))
+    print(json.dumps({"seconds": said["measured"]["seconds"], "adapter": str(out)}))
 
 
 if __name__ == "__main__":
