@@ -13,8 +13,8 @@ from tasks.contracts.engine import load_engine
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import Store
-from tasks.data.division.split import build_dataset
-from tasks.data.ingest import ingest
+from tasks.data.build import build_dataset
+from tasks.data.ingest import Place, ingest
 from tasks.evaluation.metrics.rouge import Rouge
 from tasks.serving.build import build_servable
 from tasks.training.adapter import TrainingJob, train_adapter
@@ -36,7 +36,8 @@ def main() -> None:
     home, config = Home.from_environment(), load_config("quickstart")
     store, log_path = Store(home.store), home.logs / "benchmark.log"
     base = prepare_base_model(config.base_model, home, store)
-    dataset = build_dataset(ingest(config.data, store, config.data.sources), None, config.data, store)
+    data, place = config.data, Place(home, store, config.serving)
+    dataset = build_dataset(ingest(data, place, data.sources), None, data, place, base)
     adapter = train_adapter(TrainingJob(base, dataset, config.training), store, log_path)
     rows = list(read_jsonl(dataset.path / "eval.jsonl"))[:rows_wanted]
     references = [row["messages"][-1]["content"] for row in rows]

@@ -2,8 +2,8 @@
 
 import logging
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,14 +60,27 @@ def retrain(
     Returns:
         An `Outcome`, in a state named Promoted, Rejected, Inconclusive or Unchanged.
     """
+    with prepared_run(config, like_champion) as (home, config):
+        outcome = find_or_train(config, home, reason)
+    return Completed(name=outcome.status.capitalize(), message=message_of(outcome), data=outcome)
+
+
+@contextmanager
+def prepared_run(config: RetrainConfig, like_champion: bool) -> Iterator[tuple[Home, RetrainConfig]]:
+    """Give the home to this run alone, and the configuration that it follows.
+
+    Args:
+        config: as the run was started with it.
+        like_champion: complete it by the champion's settings.
+
+    Raises:
+        EnvironmentProblem: there is no room for a run, or another one does not end.
+    """
     record_log_lines()
     home = Home.from_environment()
     with one_at_a_time(home):
         check_room(home)
-        if like_champion:
-            config = completed_by_champion(config, home)
-        outcome = find_or_train(config, home, reason)
-    return Completed(name=outcome.status.capitalize(), message=message_of(outcome), data=outcome)
+        yield home, completed_by_champion(config, home) if like_champion else config
 
 
 def find_or_train(config: RetrainConfig, home: Home, reason: str, tags: dict[str, str] | None = None) -> Outcome:

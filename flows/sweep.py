@@ -7,16 +7,8 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.log_lines import record_log_lines
 from flows.outcome import Outcome
-from flows.retrain import (
-    check_room,
-    completed_by_champion,
-    find_or_train,
-    message_of,
-    one_at_a_time,
-    prepare_ground,
-)
+from flows.retrain import find_or_train, message_of, prepare_ground, prepared_run
 from flows.rollout import settle
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import TrainingError
@@ -61,12 +53,7 @@ def sweep(
     Returns:
         A `SweepOutcome`, in a state named as a retraining's.
     """
-    record_log_lines()
-    home = Home.from_environment()
-    with one_at_a_time(home):
-        check_room(home)
-        if like_champion:
-            config = completed_by_champion(config, home)
+    with prepared_run(config, like_champion) as (home, config):
         check_sweep(config)
         record = search_settings(config, home, reason)
         outcome = judge_best(record, config, home, reason)

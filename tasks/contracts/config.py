@@ -16,7 +16,7 @@ from tasks.contracts.config_problem import explain
 from tasks.contracts.errors import ConfigError
 from tasks.contracts.home import PROJECT_ROOT, checked_name
 from tasks.contracts.model_source import checked_model_source
-from tasks.contracts.section import Section
+from tasks.contracts.section import Section, VersionDigest
 from tasks.contracts.source_config import DocstringSource, Source
 from tasks.contracts.strict_yaml import DuplicateKey, load_yaml
 from tasks.contracts.sweep_config import Dimension, SweepSection
@@ -77,9 +77,8 @@ class DataSection(Section):
     evaluation_sources: tuple[Source, ...] = Field(
         (), description="a held-out set of your own; empty: evaluation rows are held out from the sources"
     )
-    frozen_evaluation: str = Field(
+    frozen_evaluation: VersionDigest = Field(
         "",
-        pattern=r"^([0-9a-f]{8,64})?$",
         description="digest of a data version whose evaluation rows are kept, with all that is alike out of training",
     )
     cleaning: tuple[CleaningStep, ...] = Field(DEFAULT_STEPS, description="what is done to every row, in this order")
@@ -112,12 +111,6 @@ class DataSection(Section):
                 "data.frozen_evaluation and data.evaluation_sources both name an evaluation set; expected one of them"
             )
         return self
-
-    @field_validator("frozen_evaluation", mode="before")
-    @classmethod
-    def _digits_are_text(cls, digest: Any) -> Any:
-        # YAML takes a digest without a letter for a number.
-        return str(digest) if isinstance(digest, int) and not isinstance(digest, bool) else digest
 
     @field_validator("near_duplicates")
     @classmethod

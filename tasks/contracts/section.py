@@ -1,8 +1,8 @@
-"""The base of every group of settings, and the texts of settings that enter rows."""
+"""The base of every group of settings, and the kinds of text that settings are made of."""
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Section(BaseModel):
@@ -31,3 +31,12 @@ def _checked(text: str) -> str:
 
 RowText = Annotated[str, AfterValidator(_checked)]
 """Text of the configuration that is put into rows, or compared with theirs."""
+
+
+def _digits_are_text(digest: object) -> object:
+    # YAML takes a digest without a letter for a number.
+    return str(digest) if isinstance(digest, int) and not isinstance(digest, bool) else digest
+
+
+VersionDigest = Annotated[str, BeforeValidator(_digits_are_text), Field(pattern=r"^([0-9a-f]{8,64})?$")]
+"""The digest of a data version or its beginning; empty: none."""

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tasks.contracts.methods import METHODS, Method, MethodName
 from tasks.contracts.model_source import checked_model_source
-from tasks.contracts.section import Section
+from tasks.contracts.section import Section, VersionDigest
 
 Objective = Literal["sft", "dpo", "distillation"]
 Schedule = Literal["cosine", "linear", "constant", "inverse_sqrt"]
@@ -56,9 +56,8 @@ class TrainingSection(Section):
     patience: int = Field(
         0, ge=0, description="validations without a lower loss after which training stops early; 0: never"
     )
-    replay: str = Field(
+    replay: VersionDigest = Field(
         "",
-        pattern=r"^([0-9a-f]{8,64})?$",
         description="digest of a data version with general rows, which are trained on too so that less is forgotten",
     )
     replay_share: float = Field(0.1, gt=0, lt=1, description="share of the rows of every pass that are replayed")
@@ -95,12 +94,6 @@ class TrainingSection(Section):
     def peak_learning_rate(self) -> float:
         """The learning rate that is named, or else the method's own."""
         return self.learning_rate or self.chosen.learning_rate
-
-    @field_validator("replay", mode="before")
-    @classmethod
-    def _digits_are_text(cls, digest: object) -> object:
-        # YAML takes a digest without a letter for a number.
-        return str(digest) if isinstance(digest, int) and not isinstance(digest, bool) else digest
 
     @field_validator("teacher")
     @classmethod

@@ -66,23 +66,14 @@ def prepare_replay(digest: str, dataset: DatasetRef, place: Place) -> DatasetRef
     }
 
     def write(directory: Path) -> dict[str, Any]:
-        evaluated = {folded(prompt_of(row)) for row in read_jsonl(dataset.path / "eval.jsonl")}
-        left_out = {_EVALUATED: 0, _ERASED: 0}
-        kept = []
-        for row in read_jsonl(version.path / "train.jsonl"):
-            if not erased.isdisjoint(marks_of(row)):
-                left_out[_ERASED] += 1
-            elif folded(prompt_of(row)) in evaluated:
-                left_out[_EVALUATED] += 1
-            else:
-                kept.append(row)
+        kept, left_out = _divide(version, dataset, erased)
         if not kept:
             raise DataError(f"{_KEY} is {digest!r}, and all its training rows are evaluated by this run or erased")
         write_jsonl(directory / "train.jsonl", kept)
         return {"rows": len(kept), "left_out": left_out}
 
     entry = place.store.produce("replay", inputs, write)
-    left_out = {reason: count for reason, count in entry.facts["left_out"].items() if count}
+    left_out: dict[str, int] = entry.facts["left_out"]
     said = "".join(f", {count} left out ({reason})" for reason, count in left_out.items())
     log.info("%d rows of data version %s may be replayed%s", entry.facts["rows"], version.digest[:12], said)
     return DatasetRef(
@@ -94,3 +85,19 @@ def prepare_replay(digest: str, dataset: DatasetRef, place: Place) -> DatasetRef
         rejected=left_out,
         eval_digest="",
     )
+
+
+def _divide(
+    version: DatasetRef, dataset: DatasetRef, erased: frozenset[str]
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Return the version's training rows that may be replayed, and how many may not for which reason."""
+    evaluated = {folded(prompt_of(row)) for row in read_jsonl(dataset.path / "eval.jsonl")}
+    kept, left_out = [], dict.fromkeys((_EVALUATED, _ERASED), 0)
+    for row in read_jsonl(version.path / "train.jsonl"):
+        if not erased.isdisjoint(marks_of(row)):
+            left_out[_ERASED] += 1
+        elif folded(prompt_of(row)) in evaluated:
+            left_out[_EVALUATED] += 1
+        else:
+            kept.append(row)
+    return kept, {reason: count for reason, count in left_out.items() if count}

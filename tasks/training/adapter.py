@@ -130,23 +130,10 @@ def train_adapter(
     def write(out: Path) -> dict[str, Any]:
         started = time.monotonic()
         remove_abandoned(store, time.time() - _ABANDONED_SECONDS)
-        order = job.order(out / "adapter", checkpoints, store)
         module = _LAUNCHER if takes_several_processes(job.training) else _ONE_PROCESS
+        order = job.order(out / "adapter", checkpoints, store)
         worker = WorkerOrder(module, order, log_path, TrainingError, _MEMORY_HINT, stop_seconds=_STOP_SECONDS)
-
-        watch = OomWatch(checkpoints)
-
-        def tell(event: dict[str, Any]) -> None:
-            announce(event)
-            watch.note(event)
-            listener(event)
-
-        try:
-            events = follow(worker, tell, deadline)
-        except TrainingStopped:
-            raise
-        except TrainingError as error:
-            raise watch.after(error) from None
+        events = _follow_training(worker, OomWatch(checkpoints), listener, deadline)
         return _facts(events, out, time.monotonic() - started)
 
     entry = store.produce("adapter", inputs, write)
@@ -164,6 +151,22 @@ def train_adapter(
         rows_cut_off=entry.facts["rows_cut_off"],
         longest_row_tokens=entry.facts["longest_row_tokens"],
     )
+
+
+def _follow_training(
+    worker: WorkerOrder, watch: OomWatch, listener: Listener, deadline: float | None
+) -> list[dict[str, Any]]:
+    def tell(event: dict[str, Any]) -> None:
+        announce(event)
+        watch.note(event)
+        listener(event)
+
+    try:
+        return follow(worker, tell, deadline)
+    except TrainingStopped:
+        raise
+    except TrainingError as error:
+        raise watch.after(error) from None
 
 
 def takes_several_processes(training: TrainingSection) -> bool:

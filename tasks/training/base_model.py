@@ -112,13 +112,10 @@ def find_gguf(requirement: str, home: Home) -> Path:
     if match is None:
         raise BaseModelError(f"base_model.source is 'wheel:{requirement}'; expected wheel:NAME==VERSION")
     name, version = match["name"], match["version"]
-    try:
-        distribution = importlib.metadata.distribution(name)
-        if distribution.version == version:
-            files = [Path(str(distribution.locate_file(f))) for f in distribution.files or [] if f.suffix == ".gguf"]
-            return _only_gguf(files, requirement)
-    except importlib.metadata.PackageNotFoundError:
-        pass  # not installed here: it is downloaded below
+    installed = next(iter(importlib.metadata.distributions(name=name)), None)
+    if installed is not None and installed.version == version:
+        files = [Path(str(installed.locate_file(f))) for f in installed.files or [] if f.suffix == ".gguf"]
+        return _only_gguf(files, requirement)
     unpacked = home.downloads / f"{name}-{version}"
     if not unpacked.is_dir():
         home.downloads.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import httpx
 import psutil
 import pytest
 from servers import free_ports
+from tiny_model import make_tiny_base_model
 
 from flows.services import down, prefect_api_url, service_states, up
 from flows.services.daemon import running_daemon
@@ -15,7 +16,11 @@ from flows.services.registration import WORK_POOL
 from tasks.contracts.config import RetrainConfig, validate_config
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
+from tasks.contracts.jsonl import write_jsonl
+from tasks.contracts.store import Store
 from tasks.serving.tritonserver import why_triton_cannot_run
+from tasks.training.adapter import unfinished_trainings
+from tasks.training.loop.checkpoints import checkpoints_in
 
 pytestmark = pytest.mark.integration
 
@@ -132,7 +137,7 @@ def test_the_server_schedules_the_night_and_the_quarter_hours(services):
     names = {"retrain/nightly", "monitor/every-15-minutes"}
     wanted = {ask(api, "GET", f"/deployments/name/{name}")["id"] for name in names}
     filters = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
-    wait_for(lambda: wanted <= {run["deployment_id"] for run in ask(api, "POST", "/flow_runs/filter", filters)})
+    assert wait_for(lambda: wanted <= {run["deployment_id"] for run in ask(api, "POST", "/flow_runs/filter", filters)})
 
 
 def test_the_worker_executes_a_run_that_is_started_through_the_api(services):
@@ -145,6 +150,48 @@ def test_the_worker_executes_a_run_that_is_started_through_the_api(services):
     assert (ended["state_type"], ended["state_name"]) == ("COMPLETED", "No champion")
     assert ended["parameters"]["config"]["window_requests"] == 50
     assert home.mlflow_database.exists()
+
+
+def test_a_training_that_is_cancelled_in_the_ui_saves_and_ends(services, tmp_path):
+    """What the button Cancel does; the worker gives a run 30 seconds, then it kills."""
+    home, _, api = services
+    turns = ({"prompt": f"Say number {n}.", "response": f"It is number {n * n}."} for n in range(24))
+    write_jsonl(tmp_path / "rows.jsonl", turns)
+    config = {
+        "base_model": {"source": f"dir:{make_tiny_base_model(tmp_path / 'tiny')}"},
+        "data": {
+            "sources": [{"kind": "files", "path": str(tmp_path / "rows.jsonl")}],
+            "train_rows": 16,
+            "eval_rows": 4,
+        },
+        "training": {"epochs": 5_000, "batch_rows": 4, "device": "cpu", "checkpoint_seconds": 1},
+    }
+    by_hand = ask(api, "GET", "/deployments/name/retrain/by-hand")
+    body = {"parameters": {"config": config}, "state": {"type": "SCHEDULED"}}
+    run = ask(api, "POST", f"/deployments/{by_hand['id']}/create_flow_run", body)
+    state = lambda: ask(api, "GET", f"/flow_runs/{run['id']}")["state_type"]  # noqa: E731
+    saved = lambda: [step for one in unfinished_trainings(Store(home.store)) for step in checkpoints_in(one)]  # noqa: E731
+    wait_for(lambda: saved() or (state() in FINAL and pytest.fail("\n".join(log_lines(api, run)))), 120)
+    (training,) = training_processes(home)
+    asked = time.monotonic()
+    ask(api, "POST", f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+    wait_for(lambda: state() in FINAL, 90)
+    assert state() == "CANCELLED" and time.monotonic() - asked < 60
+    assert not training.is_running() and training_processes(home) == []
+    newest = int(saved()[0].name.removeprefix("step-"))
+    assert any(f"step {newest} is kept" in line for line in log_lines(api, run)), log_lines(api, run)
+
+
+def log_lines(api, run):
+    """What the run's page shows."""
+    return [
+        line["message"] for line in ask(api, "POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
+    ]
+
+
+def training_processes(home):
+    worker = psutil.Process(running_daemon(home, "worker").pid)
+    return [one for one in worker.children(recursive=True) if "tasks.training.process" in one.cmdline()]
 
 
 def test_a_typing_mistake_in_the_form_is_refused_before_the_run(services):

@@ -166,13 +166,13 @@ def test_rollback_from_the_ui_and_promotion_from_the_command_line(loop, promoted
 
 def test_a_version_that_does_not_load_is_undone_and_nobody_notices(loop, promoted):
     version = _register_copy(loop, "broken", _truncate_the_weights)
-    _refused(loop, promoted, version, r"does not load|cannot be loaded")
+    _assert_undone(loop, promoted, version, r"does not load|cannot be loaded")
 
 
 def test_a_version_that_answers_wrongly_is_undone_and_nobody_notices(loop, promoted):
     """It loads, and what is stored as its own evaluated answers are the crippled version's."""
     version = _register_copy(loop, "impostor", _change_nothing, answers_of="2")
-    _refused(loop, promoted, version, "golden prompt 1 of 3 was answered")
+    _assert_undone(loop, promoted, version, "golden prompt 1 of 3 was answered")
 
 
 def test_one_command_goes_back(loop, promoted):
@@ -317,7 +317,7 @@ def _change_nothing(model):
     assert (model / "config.pbtxt").is_file()
 
 
-def _refused(loop, promoted, version, sentence):
+def _assert_undone(loop, promoted, version, sentence):
     """Promote a broken version: it is undone, the champion answers all along, and the ledger says what happened."""
     aliases, answered_by = loop.aliases(), loop.ask(promoted["question"]["prompt"])["served_by"]
     with loop.client_in_a_loop(promoted["question"]["prompt"]) as answers:

@@ -193,7 +193,10 @@ def spelled(record: dict[str, Any], config_key: str) -> bytes:
     try:
         return orjson.dumps(record, default=_plain, option=_OPTIONS)
     except TypeError:  # half a surrogate, a number of more than 64 bits, or hundreds of levels: the reader judges them
-        pass
+        return _spelled_slowly(record, config_key)
+
+
+def _spelled_slowly(record: dict[str, Any], config_key: str) -> bytes:
     try:
         line = json.dumps(record, sort_keys=True, separators=(",", ":"), default=_plain)
     except RecursionError as error:

@@ -171,9 +171,11 @@ def reason_of(event_payload):
 
 
 def test_the_sweep_of_the_form_can_be_started_as_it_stands():
-    from tasks.training.sweep.space import check_sweep
+    from tasks.training.sweep.space import check_sweep, trials_or_minutes
 
-    check_sweep(validate_config(DEPLOYMENTS["sweep/by-hand"]["parameters"]["config"]))
+    config = validate_config(DEPLOYMENTS["sweep/by-hand"]["parameters"]["config"])
+    check_sweep(config)
+    assert config.sweep.space and trials_or_minutes(config.sweep)
 
 
 def test_settings_given_to_up_leave_the_sweep_what_they_do_not_name():
