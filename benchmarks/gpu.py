@@ -1,34 +1,42 @@
-"""LoRA training on one CUDA device at the shapes of real models, with random weights: nothing is fetched.
+"""The product's training process on one CUDA device at the shapes of real models, with random weights and rows.
 
     make bench-gpu            # or: python benchmarks/gpu.py --steps 10
 
-Three runs: an 8B Llama in bf16 at 4,096 tokens a row; a 1B Llama over rows as long as the quickstart's; the same in NF4
-(QLoRA). Prints tokens/s (padding not counted), the share of the device's measured bf16 matmul peak as model FLOPs
-(benchmarks/training_flops.py), peak memory and utilisation, and writes var/bench/gpu.json.
+Nothing is fetched. Four runs: an 8B Llama in bf16 at 4,096 tokens a row, alone and four at a time; a 1B Llama over rows
+as long as the quickstart's; the same in NF4 (QLoRA). Each is what a retraining runs: the plan, the loop, its events.
+Prints tokens/s (padding not counted), the share of the device's measured bf16 matmul peak as model FLOPs
+(benchmarks/training_flops.py), peak memory beside its estimate and utilisation, and writes var/bench/gpu.json.
 """
 
 import argparse
 import json
-import shutil
+import random
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from training_flops import layer_shapes
+from training_flops import model_flops
 
-if TYPE_CHECKING:
-    import torch
+from tasks.contracts.errors import TrainingError
+from tasks.contracts.jsonl import write_jsonl
+from tasks.contracts.training_config import TrainingSection
+from tasks.contracts.worker import WorkerOrder, follow
 
 RESULT = Path(__file__).parents[1] / "var" / "bench" / "gpu.json"
 ROW_TOKENS = (59, 73, 77, 79, 82, 85, 87, 89, 91, 93, 96, 99, 102, 106, 110, 114, 117, 121, 126, 134, 169)
 """Every twentieth of the lengths of the quickstart's 600 rows."""
 WARM_STEPS = 3
+WORDS = 1_000
+_TEMPLATE = (
+    "{% for message in messages %}<{{ message.role }}> {{ message.content }} <end> {% endfor %}"
+    "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+_ROUND_IT = 5
+"""Tokens of a row beside its answer's words: <user>, one word, <end>, <assistant> and the last <end>."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +47,14 @@ class Case:
         name: as printed.
         shape: of `transformers.LlamaConfig`.
         lengths: tokens of each row of a step.
-        four_bit: load the base in NF4 by bitsandbytes.
+        method: lora or qlora.
         checkpointing: keep each layer's input only, and compute the rest again in the backward pass.
     """
 
     name: str
     shape: dict[str, Any]
     lengths: tuple[int, ...]
-    four_bit: bool = False
+    method: str = "lora"
     checkpointing: bool = False
 
 
@@ -65,12 +73,12 @@ CASES = (
     Case("8B, bf16, rows of 4096", _LLAMA_8B, (4096,)),
     Case("8B, bf16, 4 rows of 4096, checkpointing", _LLAMA_8B, (4096,) * 4, checkpointing=True),
     Case("1B, bf16, quickstart's lengths", _LLAMA_1B, ROW_TOKENS * 6),
-    Case("1B, NF4, quickstart's lengths", _LLAMA_1B, ROW_TOKENS * 6, four_bit=True),
+    Case("1B, NF4, quickstart's lengths", _LLAMA_1B, ROW_TOKENS * 6, method="qlora"),
 )
 
 
 def main() -> None:
-    """Run the cases that fit on the device and write the figures."""
+    """Run the cases, print and write the figures; a case that fails leaves its reason."""
     import torch
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -78,156 +86,135 @@ def main() -> None:
     steps = parser.parse_args().steps
     if not torch.cuda.is_available():
         sys.exit("benchmarks/gpu.py needs a CUDA device, and PyTorch sees none; on a CPU use `make bench-train`")
-    device = torch.device("cuda")
-    found: dict[str, Any] = {"device": torch.cuda.get_device_name(), "peak_tflops": measured_peak(device, 8192) / 1e12}
+    found: dict[str, Any] = {"device": torch.cuda.get_device_name(), "peak_tflops": measured_peak(8192) / 1e12}
     print(f"{found['device']}: bf16 matrix products {found['peak_tflops']:.0f} TFLOP/s", flush=True)
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
     for case in CASES:
         try:
-            figures = measure(case, device, steps)
-        except torch.OutOfMemoryError:
-            figures = {"failed": "out of memory"}
-        else:
+            figures = measure(case, "cuda", steps)
             figures["share_of_matmul_peak"] = figures["model_tflops_per_s"] / found["peak_tflops"]
+        except TrainingError as error:
+            figures = {"failed": str(error)}
         found[case.name] = figures
         print(f"{case.name}: {json.dumps(figures)}", flush=True)
-        torch.cuda.empty_cache()
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def measure(case: Case, device: "torch.device", steps: int) -> dict[str, Any]:
-    """Train a case's model for some steps on random tokens; return its figures, times of every step."""
-    import torch
+def measure(case: Case, device: str, steps: int) -> dict[str, Any]:
+    """Train a case's model in the product's training process; return its figures.
 
-    model = build(case, device)
-    weights = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=1e-4, fused=device.type == "cuda")
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    seconds: list[float] = []
-    losses: list[float] = []
-    with Utilisation() as utilisation:
-        for step in range(WARM_STEPS + steps):
-            started = time.perf_counter()
-            loss = step_loss(model, case, device)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            losses.append(loss.item())  # waits for the device
-            if step >= WARM_STEPS:
-                seconds.append(time.perf_counter() - started)
-    fastest = statistics.median(seconds)
+    Raises:
+        TrainingError: the training failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-gpu-", dir=RESULT.parent) as name:
+        folder = Path(name)
+        make_base(case.shape, folder / "base", device)
+        write_jsonl(folder / "rows.jsonl", rows_of(case.lengths, WARM_STEPS + steps))
+        order = {
+            "base": str(folder / "base"),
+            "base_name": case.name,
+            "rows": str(folder / "rows.jsonl"),
+            "replay": "",
+            "teacher": "",
+            "out": str(folder / "out"),
+            "checkpoints": "",
+            "training": settings_of(case, device).model_dump(mode="json"),
+            "system_prompt": "",
+        }
+        worker = WorkerOrder("tasks.training.process", order, folder / "log", TrainingError, "")
+        return figures_of(case, follow(worker), folder / "base")
+
+
+def settings_of(case: Case, device: str) -> TrainingSection:
+    """Return the product's settings: LoRA of rank 16 on all projections, in bf16."""
+    return TrainingSection.model_validate(
+        {
+            "method": case.method,
+            "rank": 16,
+            "alpha": 32,
+            "epochs": 1,
+            "batch_rows": len(case.lengths),
+            "max_length_tokens": max(case.lengths),
+            "activation_checkpointing": case.checkpointing,
+            "precision": "bf16",
+            "device": device,
+        }
+    )
+
+
+def figures_of(case: Case, events: list[dict[str, Any]], base: Path) -> dict[str, Any]:
+    """Return what a training's events say of its steps after the first ones.
+
+    Rows of a length make a step, so steps differ; model FLOPs are taken as those of an average token.
+    """
+    taken = [event for event in events if event["event"] == "step"]
+    plan, measured = (next(event for event in events if event["event"] == kind) for kind in ("plan", "measured"))
+    warm, last = taken[WARM_STEPS - 1], taken[-1]
+    tokens, seconds = last["tokens"] - warm["tokens"], last["seconds"] - warm["seconds"]
+    order = {"base": str(base), "train": [([0] * (_ROUND_IT - 1), [0] * (n - _ROUND_IT + 1)) for n in case.lengths]}
+    busy = [step["gpu_utilisation"] for step in taken[WARM_STEPS:] if step["gpu_utilisation"] is not None]
     return {
-        "tokens_per_s": sum(case.lengths) / fastest,
-        "seconds_a_step": sorted(seconds),
-        "model_tflops_per_s": case_flops(case) / fastest / 1e12,
-        "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None,
-        "utilisation_percent": statistics.mean(utilisation.seen) if utilisation.seen else None,
-        "first_loss": losses[0],
-        "last_loss": losses[-1],
+        "tokens_per_s": tokens / seconds,
+        "seconds_a_step": seconds / (len(taken) - WARM_STEPS),
+        "model_tflops_per_s": model_flops(order) / sum(case.lengths) * tokens / seconds / 1e12,
+        "peak_gb": measured["bytes"] / 1e9,
+        "estimated_peak_gb": plan["total_bytes"] / 1e9,
+        "estimated_seconds_a_step": plan["seconds"] / len(taken),
+        "micro_batch_tokens": last["micro_batch_tokens"],
+        "utilisation_percent": statistics.mean(busy) if busy else None,
+        "first_loss": taken[0]["loss"],
+        "last_loss": last["loss"],
     }
 
 
-def build(case: Case, device: "torch.device") -> Any:
-    """Return a model of random weights with a fresh adapter of rank 16 on all projections."""
+def make_base(shape: dict[str, Any], folder: Path, device: str) -> None:
+    """Write a Llama of random bf16 weights, and a tokenizer for which every word is one token."""
     import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device(device):
-            model: Any = LlamaForCausalLM(LlamaConfig(**case.shape, use_cache=False))
+            model: Any = LlamaForCausalLM(LlamaConfig(**shape))
     finally:
         torch.set_default_dtype(before)
-    if case.four_bit:
-        with tempfile.TemporaryDirectory() as folder:
-            model.save_pretrained(folder)
-            del model
-            settings = BitsAndBytesConfig(
-                load_in_4bit=True,
-                bnb_4bit_quant_type="nf4",
-                bnb_4bit_use_double_quant=True,
-                bnb_4bit_compute_dtype=torch.bfloat16,
-            )
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, quantization_config=settings, dtype=torch.bfloat16, device_map={"": str(device)}
-            )
-    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-    model = get_peft_model(model, lora, autocast_adapter_dtype=False).train()
-    if case.checkpointing:
-        model.enable_input_require_grads()
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model
+    model.save_pretrained(folder)
+    words = ["<pad>", "<user>", "<assistant>", "<end>"]
+    words += [f"w{number}" for number in range(min(WORDS, shape["vocab_size"] - len(words)))]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<pad>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>", chat_template=_TEMPLATE
+    ).save_pretrained(folder)
 
 
-def step_loss(model: Any, case: Case, device: "torch.device") -> "torch.Tensor":
-    """Return the mean loss of all next tokens of a step; the logits never exist all at once."""
+def rows_of(lengths: tuple[int, ...], steps: int) -> list[dict[str, Any]]:
+    """Return rows of random words; those of a step have these numbers of tokens, nearly all of them learned."""
+    draw = random.Random(0)
+    rows = []
+    for number, length in enumerate(lengths * steps):
+        question, *answer = (f"w{draw.randrange(40)}" for _ in range(length - _ROUND_IT + 1))
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": " ".join(answer)}]
+        rows.append({"id": f"{number:064d}", "messages": turns, "slice": "all"})
+    return rows
+
+
+def measured_peak(size: int, repeats: int = 20) -> float:
+    """Return FLOP/s of square bf16 products on the CUDA device, the fastest of some."""
     import torch
 
-    from tasks.training.fast.cross_entropy import TargetLosses
-
-    rows, longest = len(case.lengths), max(case.lengths)
-    ids = torch.randint(case.shape["vocab_size"], (rows, longest), device=device)
-    attended = torch.arange(longest, device=device) < torch.tensor(case.lengths, device=device)[:, None]
-    base = model.get_base_model()
-    # Without padding no mask is given, and the fused kernel takes its causal path.
-    mask = None if min(case.lengths) == longest else attended.long()
-    hidden = base.model(input_ids=ids, attention_mask=mask).last_hidden_state
-    wanted = attended[:, 1:]
-    losses = TargetLosses.apply(hidden[:, :-1][wanted], base.lm_head.weight, ids[:, 1:][wanted])
-    return losses.mean()
-
-
-def case_flops(case: Case) -> float:
-    """Return the model FLOPs of a step, as benchmarks/training_flops.py counts them; every token is learned."""
-    shape, tokens = case.shape, sum(case.lengths)
-    size = shape.get("head_dim") or shape["hidden_size"] // shape["num_attention_heads"]
-    weights = shape["num_hidden_layers"] * sum(rows * columns for rows, columns in layer_shapes(shape))
-    weights += shape["vocab_size"] * shape["hidden_size"]
-    scores = shape["num_hidden_layers"] * shape["num_attention_heads"] * size * sum(n**2 for n in case.lengths)
-    return float(4 * weights * tokens + 6 * scores)
-
-
-def measured_peak(device: "torch.device", size: int, repeats: int = 20) -> float:
-    """Return FLOP/s of square bf16 products, the fastest of some."""
-    import torch
-
-    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    left, right = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
         (left @ right)[0, 0].item()  # waits for the device
         times.append(time.perf_counter() - started)
+    del left, right
+    torch.cuda.empty_cache()  # the training is another process
     return 2 * size**3 / min(times)
-
-
-@dataclass
-class Utilisation:
-    """What nvidia-smi says of the device, once a second while the block runs; nothing where there is none."""
-
-    seen: list[float] = field(default_factory=list)
-
-    def __enter__(self) -> "Utilisation":
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        command = shutil.which("nvidia-smi")
-        while command and not self._ended.wait(1.0):
-            asked = [command, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-            said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
-            if said and said[0].isdigit():
-                self.seen.append(float(said[0]))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""benchmarks/gpu.py takes its steps at a tiny shape on a CPU, and refuses without a CUDA device."""
+"""benchmarks/gpu.py runs the product's training process at a tiny shape on a CPU, and refuses without a CUDA device."""
 
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 
@@ -29,39 +28,39 @@ def gpu(monkeypatch):
 
 
 def test_every_case_has_the_shape_it_is_named_after(gpu):
+    from training_flops import layer_shapes
+
     counted = {}
     for case in gpu.CASES:
-        weights = case.shape["num_hidden_layers"] * sum(
-            rows * columns for rows, columns in gpu.layer_shapes(case.shape)
-        )
+        weights = case.shape["num_hidden_layers"] * sum(rows * columns for rows, columns in layer_shapes(case.shape))
         tables = 1 if case.shape.get("tie_word_embeddings") else 2
         counted[case.name[:2]] = weights + tables * case.shape["vocab_size"] * case.shape["hidden_size"]
     assert {name: round(count / 1e9, 2) for name, count in counted.items()} == {"8B": 8.03, "1B": 1.24}
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_tiny_shape_trains_and_all_figures_are_there(gpu, checkpointing):
+@pytest.mark.parametrize(("method", "checkpointing"), [("lora", False), ("lora", True), ("qlora", False)])
+def test_a_tiny_shape_trains_and_all_figures_are_there(gpu, method, checkpointing, tmp_path, monkeypatch):
     import torch
 
-    case = gpu.Case("tiny", SHAPE, (12, 7, 9), checkpointing=checkpointing)
-    figures = gpu.measure(case, torch.device("cpu"), steps=2)
-    assert len(figures["seconds_a_step"]) == 2
-    assert figures["tokens_per_s"] * sorted(figures["seconds_a_step"])[0] <= sum(case.lengths) * 1.001
+    monkeypatch.setattr(gpu, "RESULT", tmp_path / "gpu.json")
+    case = gpu.Case("tiny", SHAPE, (12, 7, 9), method, checkpointing)
+    figures = gpu.measure(case, "cpu", steps=2)
+    assert figures["tokens_per_s"] * figures["seconds_a_step"] == pytest.approx(sum(case.lengths), rel=0.3)
     assert figures["first_loss"] == pytest.approx(torch.tensor(64.0).log().item(), abs=0.2)
+    assert figures["micro_batch_tokens"] <= 3 * 12
+    assert figures["peak_gb"] > 0.1 and figures["model_tflops_per_s"] > 0
 
 
-def test_padding_changes_no_loss(gpu):
-    """The loss of a row does not depend on the longer row beside it."""
-    import torch
+def test_the_rows_have_the_tokens_that_the_case_names(gpu, tmp_path):
+    from transformers import AutoTokenizer
 
-    case = gpu.Case("tiny", SHAPE, (9, 9))
-    model = gpu.build(case, torch.device("cpu")).float()
-    torch.manual_seed(3)
-    bare = gpu.step_loss(model, replace(case, lengths=(9,)), torch.device("cpu")).item()
-    torch.manual_seed(3)
-    ids = torch.randint(64, (1, 9))
-    own = model(input_ids=ids, labels=ids).loss.item()
-    assert bare == pytest.approx(own, abs=1e-4)
+    from tasks.training.loop.examples import RowEncoder
+
+    gpu.make_base(SHAPE, tmp_path, "cpu")
+    encoder = RowEncoder(AutoTokenizer.from_pretrained(tmp_path), "")
+    encoded = [encoder.encode(row) for row in gpu.rows_of((12, 7, 9), steps=2)]
+    assert [len(example) for example in encoded] == [12, 7, 9] * 2
+    assert {len(example.prompt_ids) for example in encoded} == {4}, "nearly all is learned"
 
 
 def test_without_a_cuda_device_it_says_so_in_one_sentence():
