@@ -45,19 +45,22 @@ def main() -> None:
         results: dict[str, dict[str, list[float]]] = {}
         peaks = []
         for number in range(rounds):
-            peaks.append(_run([sys.executable, "training_flops.py", str(order)])[0]["gflops"])
+            around: list[float] = []
             for place, name in enumerate((TRAINER, TRL, OURS, FP32)):
+                if name in (OURS, FP32):  # right before ours and right after it
+                    around.append(_run([sys.executable, "training_flops.py", str(order)])[0]["gflops"])
                 figures = run_contestant(name, order, Path(folder) / f"{number}-{place}", asked.peers_python)
                 for key, value in figures.items():
                     results.setdefault(name, {}).setdefault(key, []).append(value)
                 print(f"round {number + 1}, {name}: {facts['tokens'] / figures['seconds']:.0f} tokens/s", flush=True)
+            peaks.append(max(around))
         flops = model_flops(json.loads(order.read_text()))
     found = {
         "machine": machine(),
         "rows": rows,
         "rounds": rounds,
         **facts,
-        "matmul_peak_gflops": sorted(peaks),
+        "matmul_peak_gflops": peaks,
         "model_gflop": flops / 1e9,
         "llama_factory": llama_factory(asked.peers_python),
         "contestants": {name: summed_up(figures, facts["tokens"], flops, peaks) for name, figures in results.items()},
@@ -120,8 +123,8 @@ def summed_up(
 ) -> dict[str, list[float] | float]:
     """Return every run's figures, lowest first, and the medians that the ratios are made of."""
     speeds = sorted(tokens / seconds for seconds in figures["seconds"])
-    # Against the best peak of all rounds: a disturbed one would flatter.
-    shares = sorted(flops / seconds / (max(peaks) * 1e9) for seconds in figures["seconds"])
+    # Against the peak of the same round: the machine itself is faster at one time than at another.
+    shares = sorted(flops / s / (peak * 1e9) for s, peak in zip(figures["seconds"], peaks, strict=True))
     return {
         "tokens_per_s": speeds,
         "share_of_matmul_peak": shares,
@@ -160,7 +163,8 @@ def table(found: dict[str, Any]) -> str:
     """Lay the results out for reading."""
     lines = [
         f"\n{found['rows']} rows, {found['tokens']} tokens, of which {found['answer_tokens']} are learned; "
-        f"bf16 matrix products {max(found['matmul_peak_gflops']):.0f} GFLOP/s; ours computes "
+        f"bf16 matrix products {median(found['matmul_peak_gflops']):.0f} GFLOP/s "
+        f"({min(found['matmul_peak_gflops']):.0f}-{max(found['matmul_peak_gflops']):.0f}); ours computes "
         f"{found['computed_tokens'] / found['tokens']:.0%} of the tokens, as rows share their beginning: "
         f"{found['ours_computed_share_of_matmul_peak']:.1%} of that peak is multiplied",
         f"{'contestant':<20}{'tokens/s':>9}{'spread':>12}{'of peak':>9}{'loss':>8}{'MB':>7}{'whole s':>9}",

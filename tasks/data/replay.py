@@ -11,7 +11,7 @@ from typing import Any
 from tasks.contracts.artifacts import DatasetRef
 from tasks.contracts.errors import DataError
 from tasks.contracts.jsonl import digest_of, read_jsonl, write_jsonl
-from tasks.contracts.store import code_digest, damage_of
+from tasks.contracts.store import Entry, code_digest, damage_of
 from tasks.contracts.twins import folded
 from tasks.data.ingest import Place
 from tasks.data.records.erasure import erased_marks, marks_of

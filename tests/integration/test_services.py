@@ -152,31 +152,34 @@ def test_the_worker_executes_a_run_that_is_started_through_the_api(services):
     assert home.mlflow_database.exists()
 
 
-def test_a_training_that_is_cancelled_in_the_ui_saves_and_ends(services, tmp_path):
+def test_a_training_that_is_cancelled_in_the_ui_saves_and_ends(services, settings, tmp_path):
     """What the button Cancel does; the worker gives a run 30 seconds, then it kills."""
     home, _, api = services
-    turns = ({"prompt": f"Say number {n}.", "response": f"It is number {n * n}."} for n in range(24))
+    turns = ({"prompt": f"Say number {n}.", "completion": f"It is number {n * n}."} for n in range(24))
     write_jsonl(tmp_path / "rows.jsonl", turns)
     config = {
         "base_model": {"source": f"dir:{make_tiny_base_model(tmp_path / 'tiny')}"},
         "data": {
             "sources": [{"kind": "files", "path": str(tmp_path / "rows.jsonl")}],
+            "near_duplicates": 0,
             "train_rows": 16,
             "eval_rows": 4,
         },
+        "gate": {"min_examples": 4},
+        "serving": settings.serving.model_dump(mode="json"),
         "training": {"epochs": 5_000, "batch_rows": 4, "device": "cpu", "checkpoint_seconds": 1},
     }
     by_hand = ask(api, "GET", "/deployments/name/retrain/by-hand")
     body = {"parameters": {"config": config}, "state": {"type": "SCHEDULED"}}
     run = ask(api, "POST", f"/deployments/{by_hand['id']}/create_flow_run", body)
-    state = lambda: ask(api, "GET", f"/flow_runs/{run['id']}")["state_type"]  # noqa: E731
+    state = lambda: ask(api, "GET", f"/flow_runs/{run['id']}")["state"]  # noqa: E731
     saved = lambda: [step for one in unfinished_trainings(Store(home.store)) for step in checkpoints_in(one)]  # noqa: E731
-    wait_for(lambda: saved() or (state() in FINAL and pytest.fail("\n".join(log_lines(api, run)))), 120)
+    wait_for(lambda: saved() or (state()["type"] in FINAL and pytest.fail(str(state()))), 120)
     (training,) = training_processes(home)
     asked = time.monotonic()
     ask(api, "POST", f"/flow_runs/{run['id']}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
-    wait_for(lambda: state() in FINAL, 90)
-    assert state() == "CANCELLED" and time.monotonic() - asked < 60
+    wait_for(lambda: state()["type"] in FINAL, 90)
+    assert state()["type"] == "CANCELLED" and time.monotonic() - asked < 60
     assert not training.is_running() and training_processes(home) == []
     newest = int(saved()[0].name.removeprefix("step-"))
     assert any(f"step {newest} is kept" in line for line in log_lines(api, run)), log_lines(api, run)
