@@ -50,8 +50,11 @@ class Sweep:
         self.search = Search(self.job, self.config, self.database)
         return self.search
 
-    def run(self, losses, end=None, rows="same"):
-        """Run one trial whose training measures `losses` at its quarters, and then fails with `end` if one is given."""
+    def run(self, losses, end=None, rows="same", reused=False):
+        """Run one trial whose training measures `losses` at its quarters, and then fails with `end` if one is given.
+
+        With `reused` the store has its adapter, so that the training says nothing.
+        """
 
         def train_adapter(job, store, log_path, listener, deadline):
             self.trained.append(job.training)
@@ -62,7 +65,7 @@ class Sweep:
                 {"event": "validation", "step": n, "total_steps": 4, "loss": loss, "rows_digest": rows}
                 for n, loss in enumerate(losses, 1)
             ]
-            for event in events:
+            for event in () if reused else events:
                 listener(event)
             if end is not None:
                 raise end
@@ -74,9 +77,9 @@ class Sweep:
 
         self.monkeypatch.setattr(trials, "train_adapter", train_adapter)
         trial = self.search.next_trial()
-        heard = []
+        self.told = []
         run = TrialRun(self.search, trial, self.config, self.store, self.folder / "log")
-        ended = run.train(self.job, heard.append)
+        ended = run.train(self.job, self.told.append)
         self.search.end_trial(trial, ended.state, ended.loss, ended.reason)
         return trial.number, ended
 
@@ -184,6 +187,16 @@ def test_a_trial_is_not_stopped_after_its_last_step(sweep):
     assert sweep.run([4, 3, 2, 9])[1].state == "finished"
 
 
+def test_a_trial_whose_adapter_is_in_the_store_is_finished_even_if_it_does_worse_than_the_median(sweep):
+    sweep.open(trials=9)
+    sweep.run([4, 3, 2, 1])
+    sweep.run([4, 3, 2, 1])
+    number, ended = sweep.run([9, 8, 7, 6], reused=True)
+    assert (ended.state, ended.loss) == ("finished", 6)
+    assert [event["loss"] for event in sweep.told] == [9, 8, 7, 6], "its curve is told again"
+    assert sweep.search.study.trials[number].intermediate_values == {1: 9, 2: 8, 3: 7, 4: 6}
+
+
 def test_hyperband_stops_trials_too(sweep):
     sweep.open(trials=30, pruner="hyperband", training={"epochs": 3})
     for _ in range(6):
@@ -194,8 +207,10 @@ def test_hyperband_stops_trials_too(sweep):
 def test_losses_on_other_rows_are_not_compared(sweep):
     sweep.open(trials=9)
     sweep.run([4, 3, 2, 1])
-    assert "validation rows of this trial are not those of the trials before" in sweep.run([1], rows="others")[1].reason
-    assert [t.state for t in sweep.search.records()] == ["finished", "failed"]
+    for reused in (False, True):
+        ended = sweep.run([1], rows="others", reused=reused)[1]
+        assert "validation rows of this trial are not those of the trials before" in ended.reason
+    assert [t.state for t in sweep.search.records()] == ["finished", "failed", "failed"]
 
 
 def test_a_space_that_is_used_up_or_proposes_nothing_new_ends_the_sweep(sweep):
