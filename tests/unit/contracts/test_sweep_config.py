@@ -6,6 +6,8 @@ from tasks.contracts.config import RetrainConfig, validate_config
 from tasks.contracts.errors import ConfigError
 from tasks.contracts.sweep_config import choices_of
 from tasks.contracts.sweep_record import SweepRecord, TrialRecord
+from tasks.contracts.training_config import TrainingSection
+from tasks.training.adapter import _NO_RESULT
 from tasks.training.sweep.space import check_sweep, configured_settings, count_settings, distributions, with_settings
 
 REFUSED = [
@@ -29,6 +31,12 @@ REFUSED = [
     ({"objective": ["sft", "dpo"]}, r"sweep\.space\.objective would change what the loss is"),
     ({"max_length_tokens": [64]}, r"sweep\.space\.max_length_tokens would change which rows"),
     ({"checkpoint_seconds": [1]}, r"sweep\.space\.checkpoint_seconds changes no weight"),
+    ({"processes": [1, 2]}, r"sweep\.space\.processes changes no weight; set training\.processes"),
+    ({"sharding": ["none", "fsdp"]}, r"sweep\.space\.sharding changes no weight; set training\.sharding"),
+    ({"nodes": [1, 2]}, r"sweep\.space\.nodes says which machines train together, and a sweep trains on one"),
+    ({"main_address": ["a", "b"]}, r"sweep\.space\.main_address says which machines"),
+    ({"main_port": [29501, 29502]}, r"sweep\.space\.main_port says which machines"),
+    ({"replay": ["12345678", "abcdef01"]}, r"sweep\.space\.replay would change which rows are replayed"),
 ]
 SPACE = {"learning_rate": {"low": "1e-4", "high": "1e-2", "log": True}, "rank": [8, 16]}
 
@@ -40,6 +48,14 @@ def config_of(space=None, training=None, **sweep):
             "sweep": {"space": SPACE if space is None else space, **sweep},
         }
     )
+
+
+def test_no_setting_that_the_key_of_an_adapter_leaves_out_can_be_searched():
+    """Trials that differ in it alone would be one training."""
+    for key in _NO_RESULT:
+        default = TrainingSection.model_fields[key].default
+        with pytest.raises(ConfigError, match=rf"sweep\.space\.{key} "):
+            config_of({key: [default]})
 
 
 @pytest.mark.parametrize(("space", "sentence"), REFUSED, ids=[str(space) for space, _ in REFUSED])
