@@ -81,13 +81,15 @@ class SweepRun(TrackedRun):
             run_id: of the trial's run so far, or empty.
         """
         opened = self.reopened(run_id)
-        if not opened:
+        is_new = not opened
+        if is_new:
             tags = {_PARENT: self.run_id, "llm_retrain.kind": "trial", "llm_retrain.trial": str(number)}
             created = self.client.create_run(self.experiment, run_name=f"trial-{number}", tags=tags)
             opened = created.info.run_id
         log = TrialLog(self.client, opened, self.experiment)
         with ended(log):
-            log.log_settings({**config.training.model_dump(mode="json"), **settings})
+            if is_new:  # MLflow refuses other values, and checkpoint_seconds may be another when a trial goes on
+                log.log_settings({**config.training.model_dump(mode="json"), **settings})
             yield log
 
     def log_record(self, record: SweepRecord, write_plots: Callable[[SweepRecord, Path], list[Path]]) -> None:
