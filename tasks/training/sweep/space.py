@@ -36,6 +36,11 @@ def check_sweep(config: RetrainConfig) -> None:
             "training.validation_rows is 0, and a sweep compares trials by the loss on training rows that are held "
             "out; expected at least 1, better 32"
         )
+    if config.training.nodes > 1:
+        raise ConfigError(
+            f"training.nodes is {config.training.nodes}, and a sweep trains on one machine: llm-retrain join takes "
+            "part in one training and ends; expected 1, and training.main_address empty"
+        )
     for key, dimension in sweep.space.items():
         for choice in choices_of(key, dimension):
             _check_choice(config, key, choice)

@@ -72,6 +72,10 @@ def test_a_space_that_training_would_not_take_is_one_sentence_that_names_the_key
         ({"trials": 0}, r"sweep\.trials and sweep\.hours are 0, so the sweep would never end"),
         ({"training": {"validation_rows": 0}}, r"training\.validation_rows is 0, and a sweep compares trials"),
         (
+            {"training": {"nodes": 2, "main_address": "10.0.0.1"}},
+            r"training\.nodes is 2, and a sweep trains on one machine: llm-retrain join takes part in one training",
+        ),
+        (
             {"space": {"method": ["lora", "prefix"]}},
             r"the choice 'prefix', which nothing fits: serving\.engine is 'onnx'",
         ),
