@@ -77,6 +77,13 @@ def choices_of(key: str, dimension: Dimension) -> list[Any]:
     return [_field_of(key).validate_python(choice) for choice in dimension.choices]
 
 
+def outermost_values(key: str, dimension: Dimension) -> list[Any]:
+    """Return the choices, or the two ends of a range, as the training section reads them."""
+    if dimension.low is None or dimension.high is None:
+        return choices_of(key, dimension)
+    return [_field_of(key).validate_python(end) for end in (dimension.low, dimension.high)]
+
+
 def _problem_of_key(key: str) -> str:
     name = f"sweep.space.{key}"
     if key not in TrainingSection.model_fields:
