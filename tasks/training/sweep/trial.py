@@ -74,7 +74,7 @@ class TrialRun:
         deadline = started + self.search.seconds_left() if self.search.sweep.hours else None
 
         def heard(event: dict[str, Any]) -> None:
-            if event["event"] == "validation":
+            if event["event"] in ("validation", "checkpoint"):  # what a SIGKILL costs is what it has to do again
                 self.trial.set_user_attr(SECONDS, before + time.monotonic() - started)
             listener(event)
 

@@ -135,6 +135,22 @@ def test_hours_are_those_of_all_trials_and_a_trial_gets_what_is_left(sweep):
     assert search.why_over() == "the 1 hours (sweep.hours) are over"
 
 
+@pytest.mark.parametrize("event", ["checkpoint", "validation"])
+def test_the_seconds_of_a_training_are_kept_on_its_way_as_nothing_is_after_a_sigkill(sweep, event):
+    search, kept = sweep.open(trials=0, hours=1), []
+
+    def train_adapter(job, store, log_path, listener, deadline):
+        facts = {"step": 1, "total_steps": 4, "loss": 3.0, "rows_digest": "same"}
+        for name in ("step", event):
+            listener({"event": name, **facts})
+            kept.append(search.records()[0].seconds)
+        raise TrainingError("the loss at step 2 is nan")
+
+    sweep.monkeypatch.setattr(trials, "train_adapter", train_adapter)
+    TrialRun(search, search.next_trial(), sweep.config, sweep.store, sweep.folder / "log").train(sweep.job, print)
+    assert kept[0] == 0 < kept[1]
+
+
 def test_a_trial_whose_time_is_up_stays_open_and_goes_on_with_its_settings_when_there_is_more(sweep):
     sweep.open(trials=0, hours=1e-9)
     number, ended = sweep.run([3.0], TrainingStopped("asked to stop; step 1 is kept"))
@@ -213,7 +229,19 @@ def test_losses_on_other_rows_are_not_compared(sweep):
     assert [t.state for t in sweep.search.records()] == ["finished", "failed", "failed"]
 
 
-def test_a_space_that_is_used_up_or_proposes_nothing_new_ends_the_sweep(sweep):
+def test_ten_repetitions_in_a_row_end_a_sweep_whose_space_is_not_used_up(sweep):
+    search = sweep.open({"rank": {"low": 1, "high": 8}}, trials=0, hours=9)
+
+    def told(rank):
+        search.study.enqueue_trial({"rank": rank})
+        search.end_trial(search.next_trial(), "finished", 1.0, "")
+        return search.why_over()
+
+    assert {told(rank) for rank in (4, 8, *[4] * 9, 5, *[4, 8] * 4, 4)} == {""}
+    assert told(5) == "the last 10 trials were repetitions: nothing new is proposed"
+
+
+def test_a_space_that_is_used_up_ends_the_sweep(sweep):
     search = sweep.open({"rank": [4, 8]}, trials=0, hours=9, training={"rank": 4})
     for _ in range(30):
         if search.why_over():
