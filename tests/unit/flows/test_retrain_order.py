@@ -122,6 +122,7 @@ def test_what_tells_where_the_settings_come_from_goes_to_the_run(walk, monkeypat
     assert given[1]["llm_retrain.sweep"] == "7"
 
 
+@pytest.mark.filterwarnings("ignore:Logger 'llm_retrain.retrain' attempted to send logs")
 def test_a_setting_that_somebody_chose_and_that_changes_nothing_is_named_and_a_default_is_not(caplog):
     flow.warn_of_unused_settings(TrainingSection(method="full", virtual_tokens=20, rank=8))
     assert caplog.messages == ["training.rank is 8 and changes nothing: training.method full has no LoRA layers"]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tasks.contracts.hidden_modules import hidden_modules
 from tasks.contracts.methods import METHODS
 from tasks.contracts.training_config import TrainingSection
 from tasks.contracts.unused_settings import unused_settings
@@ -11,17 +12,20 @@ CHANGES = {"rank": 4, "alpha": 5, "dropout": 0.25, "virtual_tokens": 3, "target_
 
 
 def told_to_peft(training):
+    told = []
+    with hidden_modules("bitsandbytes"):  # which peft imports if it finds it, and that takes seconds
+        if training.chosen.adds_layers:
+            told.append(with_added_layers(tiny_llama(), training, []))
+        if training.chosen.has_virtual_tokens:
+            told.append(with_virtual_tokens(tiny_llama(), training))
+    return [model.peft_config["default"].to_dict() for model in told]
+
+
+def tiny_llama():
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    model = LlamaForCausalLM(
-        LlamaConfig(vocab_size=8, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1)
-    )
-    told = []
-    if training.chosen.adds_layers:
-        told.append(with_added_layers(model, training, []).peft_config["default"].to_dict())
-    if training.chosen.has_virtual_tokens:
-        told.append(with_virtual_tokens(model, training).peft_config["default"].to_dict())
-    return told
+    sizes = {"vocab_size": 8, "hidden_size": 16, "intermediate_size": 16}
+    return LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=1, num_attention_heads=1))
 
 
 @pytest.mark.parametrize("method", list(METHODS))
