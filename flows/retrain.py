@@ -21,6 +21,8 @@ from tasks.contracts.config import RetrainConfig, chosen_settings, validate_conf
 from tasks.contracts.errors import DataError, EnvironmentProblem, RegistryError
 from tasks.contracts.home import RUN_BYTES, Home
 from tasks.contracts.store import Store, damage_of, read_manifest
+from tasks.contracts.training_config import TrainingSection
+from tasks.contracts.unused_settings import unused_settings
 from tasks.data.ingest import Place
 from tasks.data.replay import check_replay
 from tasks.data.steps import build_dataset_task, ingest_rows, prepare_replay
@@ -85,11 +87,20 @@ def prepared_run(config: RetrainConfig, like_champion: bool) -> Iterator[tuple[H
 
 def find_or_train(config: RetrainConfig, home: Home, reason: str, tags: dict[str, str] | None = None) -> Outcome:
     """Return the outcome of an earlier run that this one would repeat, or train and judge; `tags` go to the run."""
+    warn_of_unused_settings(config.training)
     finished = find_finished(config, home)
     if finished is None:
         return train_and_judge(config, home, reason, tags)
     record_unchanged(finished, config, home, reason)
     return finished
+
+
+def warn_of_unused_settings(training: TrainingSection) -> None:
+    """Say which settings are not the defaults and change nothing; they may be a champion's with another method."""
+    for key, why in unused_settings(training).items():
+        value = getattr(training, key)
+        if value != TrainingSection.model_fields[key].default:
+            log.warning("training.%s is %r and changes nothing: %s", key, value, why)
 
 
 def message_of(outcome: Outcome) -> str:

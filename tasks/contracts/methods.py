@@ -62,3 +62,6 @@ METHODS: dict[MethodName, Method] = {
     "full": Method("full fine-tuning", ("weights",), 5e-5, _MERGED, ""),
 }
 assert set(METHODS) == set(get_args(MethodName))
+
+LORA_METHODS: tuple[MethodName, ...] = ("lora", "rslora", "dora", "pissa", "qlora", "lora_prefix")
+"""Methods whose layers have a rank."""

@@ -15,7 +15,8 @@ _CHANGES_THE_LOSS = frozenset({"objective", "dpo_beta", "teacher", "teacher_weig
 _CHANGES_THE_ROWS = frozenset(
     {"max_length_tokens", "long_rows", "new_tokens", "validation_rows", "validations", "patience"}
 )
-_CHANGES_NO_WEIGHT = frozenset({"checkpoint_seconds", "device"})
+_CHANGES_NO_WEIGHT = frozenset({"checkpoint_seconds", "device", "processes", "sharding"})
+_SAYS_WHERE = frozenset({"nodes", "main_address", "main_port"})
 
 
 class Dimension(Section):
@@ -76,6 +77,13 @@ def choices_of(key: str, dimension: Dimension) -> list[Any]:
     return [_field_of(key).validate_python(choice) for choice in dimension.choices]
 
 
+def outermost_values(key: str, dimension: Dimension) -> list[Any]:
+    """Return the choices, or the two ends of a range, as the training section reads them."""
+    if dimension.low is None or dimension.high is None:
+        return choices_of(key, dimension)
+    return [_field_of(key).validate_python(end) for end in (dimension.low, dimension.high)]
+
+
 def _problem_of_key(key: str) -> str:
     name = f"sweep.space.{key}"
     if key not in TrainingSection.model_fields:
@@ -88,6 +96,13 @@ def _problem_of_key(key: str) -> str:
             f"{name} would change which rows the loss is measured on, or when, so trials could not be compared by it; "
             f"set training.{key}"
         )
+    if key == "replay":
+        return (
+            f"{name} would change which rows are replayed, which are made once before all trials; set training.replay, "
+            "and search replay_share"
+        )
+    if key in _SAYS_WHERE:
+        return f"{name} says which machines train together, and a sweep trains on one; leave it out"
     return f"{name} changes no weight; set training.{key}" if key in _CHANGES_NO_WEIGHT else ""
 
 

@@ -2,6 +2,7 @@
 
 from tasks.contracts.artifacts import AdapterRef, BaseModelRef, DatasetRef, EvalReport, GateDecision
 from tasks.contracts.config import RetrainConfig
+from tasks.contracts.methods import LORA_METHODS
 from tasks.contracts.training_config import TrainingSection
 
 
@@ -57,7 +58,7 @@ def _what_it_is(base: BaseModelRef, training: TrainingSection) -> str:
     if method.trains_weights:
         return f"All weights of `{base.source}`, fine-tuned."
     settings = []
-    if method.adds_layers and training.method != "ia3":
+    if training.method in LORA_METHODS:
         settings.append(f"rank {training.rank}, alpha {training.alpha}")
     if method.has_virtual_tokens:
         settings.append(f"{training.virtual_tokens} virtual tokens")

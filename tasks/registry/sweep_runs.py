@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.home import Home
 from tasks.contracts.sweep_record import SweepRecord, TrialRecord
+from tasks.contracts.training_config import TrainingSection
+from tasks.contracts.unused_settings import used_settings
 from tasks.registry.connection import connect, experiment_id
 from tasks.registry.tracking import TrackedRun, ended
 
@@ -81,13 +83,15 @@ class SweepRun(TrackedRun):
             run_id: of the trial's run so far, or empty.
         """
         opened = self.reopened(run_id)
-        if not opened:
+        is_new = not opened
+        if is_new:
             tags = {_PARENT: self.run_id, "llm_retrain.kind": "trial", "llm_retrain.trial": str(number)}
             created = self.client.create_run(self.experiment, run_name=f"trial-{number}", tags=tags)
             opened = created.info.run_id
         log = TrialLog(self.client, opened, self.experiment)
         with ended(log):
-            log.log_settings({**config.training.model_dump(mode="json"), **settings})
+            if is_new:  # MLflow refuses other values, and checkpoint_seconds may be another when a trial goes on
+                log.log_settings(config.training.model_copy(update=used_settings(config.training, settings)))
             yield log
 
     def log_record(self, record: SweepRecord, write_plots: Callable[[SweepRecord, Path], list[Path]]) -> None:
@@ -121,11 +125,13 @@ class SweepRun(TrackedRun):
 class TrialLog(TrackedRun):
     """The child run of a trial."""
 
-    def log_settings(self, training: dict[str, Any]) -> None:
+    def log_settings(self, training: TrainingSection) -> None:
         """Log every training setting as a parameter, spelled as a retraining's."""
         from mlflow.entities import Param
 
-        spelled = {key: json.dumps(value) if isinstance(value, list) else str(value) for key, value in training.items()}
+        # Left empty the learning rate is the method's own, and a comparison of trials wants the figure.
+        settings = {**training.model_dump(mode="json"), "learning_rate": training.peak_learning_rate}
+        spelled = {key: json.dumps(value) if isinstance(value, list) else str(value) for key, value in settings.items()}
         self.client.log_batch(self.run_id, params=[Param(f"training.{key}", text) for key, text in spelled.items()])
 
     def log_end(self, state: str, loss: float | None, reason: str) -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 from tasks.contracts.training_config import TrainingSection
 
-LORA_METHODS = ("lora", "rslora", "dora", "pissa", "qlora", "lora_prefix")
 PISSA = "pissa_niter_16"
 """PiSSA by fast singular value decomposition (Halko et al., 2011) with 16 iterations, as its authors use it."""
 

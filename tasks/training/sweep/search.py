@@ -14,6 +14,7 @@ from tasks.training.sweep.space import configured_settings, count_settings, dist
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.pruners import BasePruner
+    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial, Trial
 
 SECONDS, REASON, RUN_ID, ROWS = "seconds", "reason", "mlflow_run", "rows_digest"
@@ -45,9 +46,8 @@ class Search:
         self.sweep = config.sweep
         self._distributions = distributions(config.sweep.space)
         self.name = f"{config.registry.model_name}-{_key(job, config)[:16]}"
-        database.parent.mkdir(parents=True, exist_ok=True)
         self.study: Study = optuna.create_study(
-            storage=optuna.storages.RDBStorage(f"sqlite:///{database}"),
+            storage=_storage(database),
             study_name=self.name,
             direction="minimize",
             pruner=_pruner(config),
@@ -157,6 +157,13 @@ def _record(trial: "FrozenTrial") -> TrialRecord:
         reason=kept.get(REASON, ""),
         run_id=kept.get(RUN_ID, ""),
     )
+
+
+def _storage(database: Path) -> "BaseStorage":
+    import optuna
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return optuna.storages.RDBStorage(f"sqlite:///{database}")
 
 
 def _pruner(config: RetrainConfig) -> "BasePruner":

@@ -1,11 +1,13 @@
 """The search space: what a sweep may try, checked before anything is trained, and a trial's settings laid over it."""
 
+from collections.abc import Iterator
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.config import RetrainConfig, validate_config
 from tasks.contracts.errors import ConfigError, EnvironmentProblem
-from tasks.contracts.sweep_config import Dimension, SweepSection, choices_of, is_whole
+from tasks.contracts.sweep_config import Dimension, SweepSection, choices_of, is_whole, outermost_values
+from tasks.contracts.unused_settings import unused_settings, used_settings
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 Settings = dict[str, Any]
 
 _TRIED_COMBINATIONS = 1_000
-"""So many combinations with other choices are tried before a choice counts as one that nothing fits."""
+"""So many combinations with other values are tried before a value counts as one that nothing fits."""
 
 
 def check_sweep(config: RetrainConfig) -> None:
@@ -36,9 +38,15 @@ def check_sweep(config: RetrainConfig) -> None:
             "training.validation_rows is 0, and a sweep compares trials by the loss on training rows that are held "
             "out; expected at least 1, better 32"
         )
+    if config.training.nodes > 1:
+        raise ConfigError(
+            f"training.nodes is {config.training.nodes}, and a sweep trains on one machine: llm-retrain join takes "
+            "part in one training and ends; expected 1, and training.main_address empty"
+        )
     for key, dimension in sweep.space.items():
-        for choice in choices_of(key, dimension):
-            _check_choice(config, key, choice)
+        _check_use(config, key)
+        for value in outermost_values(key, dimension):
+            _check_value(config, key, value)
     try:
         import optuna  # noqa: F401
     except ImportError as error:
@@ -51,11 +59,14 @@ def check_sweep(config: RetrainConfig) -> None:
 def with_settings(config: RetrainConfig, settings: Settings) -> RetrainConfig:
     """Return the configuration with a trial's settings in its training section.
 
+    What its method does not use stays as configured, so that two trials which differ in that alone are one training.
+
     Raises:
         ConfigError: they do not fit together, or the engine cannot serve what they would make.
     """
     values = config.model_dump(mode="json")
-    return validate_config({**values, "training": {**values["training"], **settings}})
+    used = used_settings(config.training, settings)
+    return validate_config({**values, "training": {**values["training"], **used}})
 
 
 def distributions(space: dict[str, Dimension]) -> "dict[str, BaseDistribution]":
@@ -115,14 +126,37 @@ def _is_inside(key: str, dimension: Dimension, value: Any) -> bool:
     return bool(dimension.low <= value <= dimension.high)
 
 
-def _check_choice(config: RetrainConfig, key: str, choice: Any) -> None:
-    """Refuse a choice that fits no combination of the other choices."""
-    others = {k: choices_of(k, d) for k, d in config.sweep.space.items() if k != key and d.choices}
+def _check_use(config: RetrainConfig, key: str) -> None:
+    """Refuse a key whose value changes nothing in any combination: its trials would be one training."""
+    reasons: dict[str, None] = {}
+    for settings in _combinations(config, key):
+        reason = unused_settings(config.training.model_copy(update=settings)).get(key)
+        if reason is None:
+            return
+        reasons[reason] = None
+    raise ConfigError(f"sweep.space.{key} would change nothing: {', '.join(reasons)}; leave it out")
+
+
+def _check_value(config: RetrainConfig, key: str, value: Any) -> None:
+    """Refuse a choice, or an end of a range, that fits no combination of the others."""
     problem: ConfigError | None = None
-    for combination in islice(product(*others.values()), _TRIED_COMBINATIONS):
+    for others in _combinations(config, key):
+        settings = {**others, key: value}
+        if key not in used_settings(config.training, settings):
+            continue
         try:
-            with_settings(config, {**dict(zip(others, combination, strict=True)), key: choice})
+            with_settings(config, settings)
             return
         except ConfigError as error:
             problem = error
-    raise ConfigError(f"sweep.space.{key} has the choice {choice!r}, which nothing fits: {problem}") from problem
+    kind = "choice" if config.sweep.space[key].choices else "end"
+    raise ConfigError(f"sweep.space.{key} has the {kind} {value!r}, which nothing fits: {problem}") from problem
+
+
+def _combinations(config: RetrainConfig, key: str) -> Iterator[Settings]:
+    """Yield choices and ends of ranges of all keys but one; the choices change first, since methods are among them."""
+    others = [(other, dimension) for other, dimension in config.sweep.space.items() if other != key]
+    others.sort(key=lambda other: bool(other[1].choices))
+    values = [outermost_values(*other) for other in others]
+    for combination in islice(product(*values), _TRIED_COMBINATIONS):
+        yield dict(zip((name for name, _ in others), combination, strict=True))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.contracts.artifacts import AdapterRef
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import ConfigError, TrainingError, TrainingStopped
 from tasks.contracts.store import Store
@@ -73,11 +74,9 @@ class TrialRun:
         deadline = started + self.search.seconds_left() if self.search.sweep.hours else None
 
         def heard(event: dict[str, Any]) -> None:
-            if event["event"] == "validation":
+            if event["event"] in ("validation", "checkpoint"):  # what a SIGKILL costs is what it has to do again
                 self.trial.set_user_attr(SECONDS, before + time.monotonic() - started)
             listener(event)
-            if event["event"] == "validation" and self._is_hopeless(event):
-                raise _Pruned
 
         try:
             return self._trained(job, heard, deadline)
@@ -89,12 +88,14 @@ class TrialRun:
             job = replace(job, training=with_settings(self.config, self.trial.params).training)
         except ConfigError as error:
             return TrialEnd("failed", reason=str(error))
-        heard_something = False
+        is_reused = True
 
         def heard(event: dict[str, Any]) -> None:
-            nonlocal heard_something
-            heard_something = True
+            nonlocal is_reused
+            is_reused = False
             listener(event)
+            if event["event"] == "validation" and self._is_hopeless(event):
+                raise _Pruned
 
         try:
             adapter = train_adapter(job, self.store, self.log_path, heard, deadline)
@@ -108,22 +109,45 @@ class TrialRun:
                 raise
             self._forget(job)
             return TrialEnd("failed", reason=str(error))
-        measured = validation_losses(adapter)
-        if not heard_something:
-            for event in sorted([*training_steps(adapter), *measured], key=lambda event: event["step"]):
-                listener(event)
-        return TrialEnd("finished", loss_of_kept_weights([each["loss"] for each in measured], job.training))
+        if is_reused:
+            try:
+                self._tell_again(adapter, listener)
+            except TrainingError as error:
+                return TrialEnd("failed", reason=str(error))
+        losses = [each["loss"] for each in validation_losses(adapter)]
+        return TrialEnd("finished", loss_of_kept_weights(losses, job.training))
+
+    def _tell_again(self, adapter: AdapterRef, listener: Listener) -> None:
+        """Tell what was measured when an adapter of the store was trained; it is not pruned, its loss is known.
+
+        Raises:
+            TrainingError: it was measured on other rows than the trials before.
+        """
+        events = [*training_steps(adapter), *validation_losses(adapter)]
+        for event in sorted(events, key=lambda event: event["step"]):
+            listener(event)
+            if event["event"] == "validation":
+                self._report(event)
 
     def _is_hopeless(self, event: dict[str, Any]) -> bool:
         """Report a validation loss to Optuna, and ask whether going on is worth it; at the end it is."""
+        is_new = self._report(event)  # else said again by a resumed training
+        return is_new and event["step"] < event["total_steps"] and self.trial.should_prune()
+
+    def _report(self, event: dict[str, Any]) -> bool:
+        """Report a validation loss to Optuna, if it has none of this share of the rows yet, and say so.
+
+        Raises:
+            TrainingError: it was measured on other rows than the trials before.
+        """
         self._check_rows(event["rows_digest"])
         training = with_settings(self.config, self.trial.params).training
         share = event["step"] / event["total_steps"]
         place = max(1, round(share * training.epochs * training.validations))
         if place in self.search.study.get_trials(deepcopy=False)[self.trial.number].intermediate_values:
-            return False  # said again by a resumed training
+            return False
         self.trial.report(event["loss"], place)
-        return share < 1 and self.trial.should_prune()
+        return True
 
     def _check_rows(self, rows_digest: str) -> None:
         """Refuse to compare losses on different rows.

@@ -6,6 +6,8 @@ from tasks.contracts.config import RetrainConfig, validate_config
 from tasks.contracts.errors import ConfigError
 from tasks.contracts.sweep_config import choices_of
 from tasks.contracts.sweep_record import SweepRecord, TrialRecord
+from tasks.contracts.training_config import TrainingSection
+from tasks.training.adapter import _NO_RESULT
 from tasks.training.sweep.space import check_sweep, configured_settings, count_settings, distributions, with_settings
 
 REFUSED = [
@@ -29,6 +31,12 @@ REFUSED = [
     ({"objective": ["sft", "dpo"]}, r"sweep\.space\.objective would change what the loss is"),
     ({"max_length_tokens": [64]}, r"sweep\.space\.max_length_tokens would change which rows"),
     ({"checkpoint_seconds": [1]}, r"sweep\.space\.checkpoint_seconds changes no weight"),
+    ({"processes": [1, 2]}, r"sweep\.space\.processes changes no weight; set training\.processes"),
+    ({"sharding": ["none", "fsdp"]}, r"sweep\.space\.sharding changes no weight; set training\.sharding"),
+    ({"nodes": [1, 2]}, r"sweep\.space\.nodes says which machines train together, and a sweep trains on one"),
+    ({"main_address": ["a", "b"]}, r"sweep\.space\.main_address says which machines"),
+    ({"main_port": [29501, 29502]}, r"sweep\.space\.main_port says which machines"),
+    ({"replay": ["12345678", "abcdef01"]}, r"sweep\.space\.replay would change which rows are replayed"),
 ]
 SPACE = {"learning_rate": {"low": "1e-4", "high": "1e-2", "log": True}, "rank": [8, 16]}
 
@@ -40,6 +48,14 @@ def config_of(space=None, training=None, **sweep):
             "sweep": {"space": SPACE if space is None else space, **sweep},
         }
     )
+
+
+def test_no_setting_that_the_key_of_an_adapter_leaves_out_can_be_searched():
+    """Trials that differ in it alone would be one training."""
+    for key in _NO_RESULT:
+        default = TrainingSection.model_fields[key].default
+        with pytest.raises(ConfigError, match=rf"sweep\.space\.{key} "):
+            config_of({key: [default]})
 
 
 @pytest.mark.parametrize(("space", "sentence"), REFUSED, ids=[str(space) for space, _ in REFUSED])
@@ -56,6 +72,10 @@ def test_a_space_that_training_would_not_take_is_one_sentence_that_names_the_key
         ({"trials": 0}, r"sweep\.trials and sweep\.hours are 0, so the sweep would never end"),
         ({"training": {"validation_rows": 0}}, r"training\.validation_rows is 0, and a sweep compares trials"),
         (
+            {"training": {"nodes": 2, "main_address": "10.0.0.1"}},
+            r"training\.nodes is 2, and a sweep trains on one machine: llm-retrain join takes part in one training",
+        ),
+        (
             {"space": {"method": ["lora", "prefix"]}},
             r"the choice 'prefix', which nothing fits: serving\.engine is 'onnx'",
         ),
@@ -67,18 +87,87 @@ def test_a_sweep_that_could_not_end_or_compare_or_serve_is_refused(changes, sent
 
 
 def test_a_choice_that_fits_some_other_choice_is_allowed():
-    def served_by_transformers(space, **training):
-        return validate_config(
-            {
-                "training": {"validation_rows": 8, **training},
-                "serving": {"engine": "transformers"},
-                "sweep": {"space": space},
-            }
-        )
-
     check_sweep(served_by_transformers({"method": ["prefix", "lora"], "activation_checkpointing": [True, False]}))
     with pytest.raises(ConfigError, match=r"the choice 'prefix', which nothing fits: .*turn it off"):
         check_sweep(served_by_transformers({"method": ["prefix", "lora"]}, activation_checkpointing=True))
+
+
+def served_by_transformers(space, **training):
+    return validate_config(
+        {
+            "training": {"validation_rows": 8, **training},
+            "serving": {"engine": "transformers"},
+            "sweep": {"space": space},
+        }
+    )
+
+
+REPLAYED = {"replay": "12345678"}
+
+
+@pytest.mark.parametrize(
+    ("space", "training", "why"),
+    [
+        ({"virtual_tokens": [8, 16, 32]}, {}, r"training\.method lora has no virtual tokens; leave it out"),
+        ({"rank": [8, 16]}, {"method": "full"}, r"training\.method full has no LoRA layers"),
+        ({"alpha": [8, 16]}, {"method": "ia3"}, r"training\.method ia3 has no LoRA layers"),
+        ({"dropout": {"low": 0, "high": 0.5}}, {"method": "prompt"}, r"training\.method prompt has no LoRA layers"),
+        (
+            {"rank": [8, 16], "method": ["full", "ia3"]},
+            {},
+            r"training\.method full has no LoRA layers, training\.method ia3 has no LoRA layers",
+        ),
+        ({"replay_share": [0.1, 0.2]}, {}, r"training\.replay is empty"),
+        ({"ewc_weight": {"low": 0, "high": 1e8}}, {"method": "full"}, r"training\.replay is empty"),
+        ({"ewc_weight": [0, 1e8]}, REPLAYED, r"training\.method lora leaves the base's weights as they are"),
+    ],
+)
+def test_a_setting_that_no_trial_would_use_is_refused_as_each_of_them_would_be_the_same_training(space, training, why):
+    key = next(iter(space))
+    with pytest.raises(ConfigError, match=rf"^sweep\.space\.{key} would change nothing: {why}"):
+        check_sweep(served_by_transformers(space, **training))
+
+
+@pytest.mark.parametrize(
+    ("space", "training"),
+    [
+        ({"virtual_tokens": [8, 16], "method": ["lora", "prefix"]}, {}),
+        ({"rank": [8, 16], "virtual_tokens": {"low": 8, "high": 32}}, {"method": "lora_prefix"}),
+        ({"ewc_weight": {"low": 1, "high": 1e8}, "method": ["lora", "full"]}, REPLAYED),
+        ({"replay_share": {"low": 0.1, "high": 0.5}}, REPLAYED),
+    ],
+)
+def test_a_setting_that_some_trial_would_use_may_be_searched(space, training):
+    check_sweep(served_by_transformers(space, **training))
+
+
+@pytest.mark.parametrize(
+    ("space", "training", "sentence"),
+    [
+        ({"batch_rows": {"low": 1, "high": 8}}, {"processes": 4}, r"batch_rows has the end 1, which nothing fits: "),
+        (
+            {"ewc_weight": {"low": 0, "high": 1e8}},
+            {**REPLAYED, "method": "full", "sharding": "fsdp", "processes": 2},
+            r"ewc_weight has the end 100000000\.0, which nothing fits: .*second and third copy",
+        ),
+    ],
+)
+def test_a_range_with_an_end_that_no_trial_could_train_with_is_refused(space, training, sentence):
+    with pytest.raises(ConfigError, match=rf"^sweep\.space\.{sentence}"):
+        check_sweep(served_by_transformers(space, **training))
+
+
+def test_trials_that_differ_in_what_their_method_does_not_use_are_one_training():
+    config = served_by_transformers({"virtual_tokens": [8, 16], "rank": [4, 8], "method": ["lora", "prompt"]}, rank=32)
+
+    def trained(**settings):
+        return with_settings(config, settings).training
+
+    assert trained(method="lora", rank=4, virtual_tokens=8) == trained(method="lora", rank=4, virtual_tokens=16)
+    prompt = trained(method="prompt", rank=4, virtual_tokens=8)
+    assert (prompt.rank, prompt.virtual_tokens) == (32, 8), "what is not used stays as configured"
+    assert prompt == trained(method="prompt", rank=8, virtual_tokens=8)
+    assert prompt != trained(method="prompt", rank=8, virtual_tokens=16)
 
 
 def test_texts_that_yaml_leaves_are_read_as_the_training_section_reads_them():

@@ -8,10 +8,11 @@ import pytest
 
 from flows import retrain as flow
 from flows.outcome import Outcome
-from tasks.contracts.config import RetrainConfig
+from tasks.contracts.config import RetrainConfig, load_config, preset_names
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
 from tasks.contracts.store import write_manifest
+from tasks.contracts.training_config import TrainingSection
 
 PROMOTED = Outcome("promoted", "promote", 5, (), 40, {}, {}, (), None, {}, "", {})
 
@@ -119,6 +120,15 @@ def test_what_tells_where_the_settings_come_from_goes_to_the_run(walk, monkeypat
     monkeypatch.setattr(flow, "find_finished", lambda *_: None)
     flow.find_or_train(RetrainConfig(), walk.home, "a reason", {"llm_retrain.sweep": "7"})
     assert given[1]["llm_retrain.sweep"] == "7"
+
+
+@pytest.mark.filterwarnings("ignore:Logger 'llm_retrain.retrain' attempted to send logs")
+def test_a_setting_that_somebody_chose_and_that_changes_nothing_is_named_and_a_default_is_not(caplog):
+    flow.warn_of_unused_settings(TrainingSection(method="full", virtual_tokens=20, rank=8))
+    assert caplog.messages == ["training.rank is 8 and changes nothing: training.method full has no LoRA layers"]
+    for preset in preset_names():
+        flow.warn_of_unused_settings(load_config(preset).training)
+    assert len(caplog.messages) == 1
 
 
 def test_what_was_rolled_back_is_not_rolled_out_again_even_if_its_report_was_lost(walk):
