@@ -87,9 +87,7 @@ def prepare_replay(digest: str, dataset: DatasetRef, place: Place) -> DatasetRef
     )
 
 
-def _divide(
-    version: DatasetRef, dataset: DatasetRef, erased: frozenset[str]
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def _divide(version: Entry, dataset: DatasetRef, erased: frozenset[str]) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Return the version's training rows that may be replayed, and how many may not for which reason."""
     evaluated = {folded(prompt_of(row)) for row in read_jsonl(dataset.path / "eval.jsonl")}
     kept, left_out = [], dict.fromkeys((_EVALUATED, _ERASED), 0)
