@@ -40,7 +40,9 @@ class MasterOptimizer:
             self._parts = [self._layout.part(weight) for weight in self._weights]
         self.masters = [part if part.dtype == torch.float32 else part.float().clone() for part in self._parts]
         self._optimizer = _adamw(self.masters, training, place)
-        self._scaler = torch.amp.GradScaler(place.device.type, enabled=place.dtype == torch.float16)
+        # In a rehearsal, gradients have no values to scale.
+        scales = place.dtype == torch.float16 and place.device.type != "meta"
+        self._scaler = torch.amp.GradScaler(place.device.type, enabled=scales)
         self._max_norm = training.max_gradient_norm
 
     def backward(self, loss: "torch.Tensor") -> None:

@@ -83,7 +83,8 @@ class Rehearsal:
             ledger.add(tensor, "weights")
         with ledger:
             with ledger.all_of("masters"):
-                optimizer = MasterOptimizer(trained, self.training, self.place)
+                # Where the tensors are, not where they would be: nothing asks a GPU for memory that is only counted.
+                optimizer = MasterOptimizer(trained, self.training, trainee.place)
             with ledger.all_of("optimizer"):
                 for master in optimizer.masters:
                     master.grad = torch.empty_like(master)

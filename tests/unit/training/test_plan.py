@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from tiny_model import make_tiny_base_model
+from tiny_plan import example, planned
 
 from tasks.contracts.errors import TrainingError
 from tasks.contracts.training_config import TrainingSection
-from tasks.training.loop.examples import Example
 from tasks.training.plan.free import control_group_rooms
 
 
@@ -24,10 +24,6 @@ def cpu():
     from tasks.training.loop.trainee import Place
 
     return Place(torch.device("cpu"), torch.float32)
-
-
-def example(tokens, answers):
-    return Example(tuple(range(3, 3 + tokens - answers)), tuple(range(3, 3 + answers)))
 
 
 BATCH = [example(48, 16) for _ in range(4)]
@@ -81,24 +77,35 @@ def real_peak(base, training, place):
     return ledger.peak_bytes, sum(each.numel() for each in trainee.trained_parameters().values())
 
 
-def planner(base, cpu, free):
-    from tasks.training.plan.plan import Planner
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+def test_a_step_for_a_gpu_is_rehearsed_without_one_and_its_moments_are_8_bytes_a_number(method, tmp_path):
+    """The layers have more than 1e5 numbers each, which bitsandbytes' paged optimizer would put on the GPU."""
+    import torch
 
-    made = Planner(base, cpu)
-    made._free = free
-    return made
-
-
-def work(rows=16, tokens=300):
-    from tasks.training.plan.plan import Work
-
-    return Work([example(tokens, 40) for _ in range(rows)], rows)
-
-
-def planned(base, cpu, training, free, rows=None):
+    from tasks.training.loop.trainee import Place
     from tasks.training.plan.rehearsal import Rehearsal
 
-    return planner(base, cpu, free).plan(training, rows or work(), Rehearsal(base, training, cpu))
+    wide = make_tiny_base_model(tmp_path, hidden=512)
+    training = TrainingSection(method=method, rank=256, precision="bf16")
+    gpu = Place(torch.device("cuda"), torch.bfloat16)
+    rehearsed = Rehearsal(wide, training, gpu).step(BATCH, accumulates=False)
+    assert rehearsed.resident["optimizer"] == pytest.approx(8 * rehearsed.trained_parameters, rel=1e-3)
+    assert rehearsed.resident["masters"] == 4 * rehearsed.trained_parameters
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_step_in_fp16_is_rehearsed_with_the_bytes_of_one_in_bf16(device, base):
+    import torch
+
+    from tasks.training.loop.trainee import Place
+    from tasks.training.plan.rehearsal import Rehearsal
+
+    fp16, bf16 = (
+        Rehearsal(base, TrainingSection(), Place(torch.device(device), dtype)).step(BATCH, accumulates=False)
+        for dtype in (torch.float16, torch.bfloat16)
+    )
+    assert fp16.resident == bf16.resident and fp16.resident["optimizer"] > 0
+    assert fp16.peak_bytes == bf16.peak_bytes
 
 
 def test_the_micro_batch_is_as_large_as_the_free_memory_allows_and_no_larger_than_what_gains(base, cpu):
@@ -135,20 +142,6 @@ def test_what_cannot_fit_even_row_by_row_is_refused_with_numbers_and_keys(base, 
     with pytest.raises(TrainingError, match=r"lora needs about 0\.\d\d GB and 0\.00 GB are free.*training\.max_length"):
         refuse_what_cannot_fit(plan, training)
     refuse_what_cannot_fit(replace(plan, free_bytes=plan.needed_bytes), training)
-
-
-def test_advice_puts_what_fits_before_what_does_not_and_the_fastest_first(base, cpu):
-    from tasks.training.plan.advice import advise
-
-    training = TrainingSection(method="full", micro_batch_tokens=4_096, **ON_CPU)
-    asked = planner(base, cpu, 10**12)
-    rows = work(8, 300)
-    plan = planned(base, cpu, training, 10**12, rows)
-    advice = advise(asked, training, rows, plan)
-    assert {"micro_batch_tokens", "activation_checkpointing"} <= {each.key for each in advice}
-    assert all(each.plan.memory.total < plan.memory.total for each in advice)
-    order = [(not each.plan.fits, each.plan.seconds) for each in advice]
-    assert order == sorted(order)
 
 
 def test_a_choice_is_kept_for_the_processes_that_resume(tmp_path):
