@@ -4,6 +4,7 @@ import itertools
 import random
 from collections.abc import Iterator, Sequence
 
+from tasks.contracts.errors import TrainingError
 from tasks.contracts.training_config import TrainingSection
 from tasks.training.loop.examples import Example
 
@@ -21,8 +22,13 @@ def plan_steps(lengths: Sequence[int], training: TrainingSection, own_rows: int 
         lengths: tokens of each row; first the rows of the data set, then those that are replayed.
         training: batch size, epochs, seed, and the share that is replayed.
         own_rows: how many of them are of the data set; None: all. Of the others every epoch draws its own.
+
+    Raises:
+        TrainingError: none is of the data set, so that no epoch would have a step.
     """
     own_rows = len(lengths) if own_rows is None else own_rows
+    if not own_rows:
+        raise TrainingError("there is no training row left to make steps of; expected 1 at least (data.sources)")
     shuffler = random.Random(training.seed)  # noqa: S311 - an order, not a secret
     replayed = _replayed_an_epoch(own_rows, len(lengths), training.replay_share)
 

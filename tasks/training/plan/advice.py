@@ -7,6 +7,11 @@ from tasks.contracts.methods import METHODS
 from tasks.contracts.training_config import TrainingSection
 from tasks.training.plan.plan import Plan, Planner, Work
 
+_KEPT_SHARE = 0.9
+"""So many of the own rows stay where shorter rows are advised."""
+_SHORTEST_TOKENS = 16
+"""The least that training.max_length_tokens takes."""
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -56,8 +61,11 @@ def _changes(training: TrainingSection, work: Work, plan: Plan) -> list[tuple[st
         changes.append(("method", "qlora"))
     elif training.method == "full":
         changes += [("method", "lora"), ("method", "qlora")]
-    lengths = sorted(len(example) for example in work.examples)
-    shorter = lengths[int(0.9 * (len(lengths) - 1))]
-    if 16 <= shorter < longest:
+    # What is replayed is another text, and its length says nothing of the rows that the training is for.
+    own, replayed = work.examples[: work.own_rows], work.examples[work.own_rows :]
+    lengths = sorted(len(example) for example in own)
+    shorter = lengths[int(_KEPT_SHARE * (len(lengths) - 1))]
+    leaves_some = not replayed or any(len(example) <= shorter for example in replayed)
+    if _SHORTEST_TOKENS <= shorter < longest and leaves_some:
         changes.append(("max_length_tokens", shorter))
     return changes

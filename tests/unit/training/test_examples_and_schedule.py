@@ -7,6 +7,7 @@ import pytest
 from tiny_model import make_tiny_base_model
 
 from tasks.contracts.engine import TEMPLATE_DATE, load_chat_template
+from tasks.contracts.errors import TrainingError
 from tasks.contracts.training_config import TrainingSection
 from tasks.training.loop.batches import batches_by_length, micro_batches, plan_steps
 from tasks.training.loop.examples import RowEncoder
@@ -69,6 +70,12 @@ def test_steps_follow_epochs_and_seed():
     assert len(plan_steps(lengths, TrainingSection(batch_rows=2, epochs=0.4))) == 2
     assert two == plan_steps(lengths, TrainingSection(batch_rows=2, epochs=2.0, seed=1))
     assert two != plan_steps(lengths, TrainingSection(batch_rows=2, epochs=2.0, seed=2))
+
+
+@pytest.mark.timeout(20)
+def test_steps_of_no_own_row_are_refused_and_not_waited_for():
+    with pytest.raises(TrainingError, match="there is no training row left to make steps of"):
+        plan_steps([4, 5], TrainingSection(replay="ab" * 8, replay_share=0.5), own_rows=0)
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():
