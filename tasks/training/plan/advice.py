@@ -3,14 +3,19 @@
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
+from tasks.contracts.errors import TrainingError
 from tasks.contracts.methods import METHODS
 from tasks.contracts.training_config import TrainingSection
+from tasks.training.device import choose_device
+from tasks.training.loop.trainee import Place
 from tasks.training.plan.plan import Plan, Planner, Work
 
 _KEPT_SHARE = 0.9
 """So many of the own rows stay where shorter rows are advised."""
-_SHORTEST_TOKENS = 16
-"""The least that training.max_length_tokens takes."""
+
+_DTYPES = {"bf16": "torch.bfloat16", "fp16": "torch.float16"}
 
 
 @dataclass(frozen=True)
@@ -41,31 +46,57 @@ class Advice:
 
 def advise(planner: Planner, training: TrainingSection, work: Work, plan: Plan) -> list[Advice]:
     """Return what could be changed so that less is needed: what fits first, and of that the fastest first."""
-    advice = [
-        Advice(key, value, planner.changed(training, work, key, value)) for key, value in _changes(training, work, plan)
-    ]
-    saving = [each for each in advice if each.plan.memory.total < plan.memory.total]
-    return sorted(saving, key=lambda each: (not each.plan.fits, each.plan.seconds))
+    advice = []
+    for key, value in _changes(training, work, plan):
+        changed = _changed(planner, training, work, key, value)
+        if changed is not None and changed.memory.total < plan.memory.total:
+            advice.append(Advice(key, value, changed))
+    return sorted(advice, key=lambda each: (not each.plan.fits, each.plan.seconds))
+
+
+def _changed(planner: Planner, training: TrainingSection, work: Work, key: str, value: Any) -> Plan | None:
+    """Plan with one setting changed; None if the configuration, the device or the model's shape refuses that."""
+    try:
+        changed = TrainingSection.model_validate({**training.model_dump(), key: value})
+        place = Place(*choose_device(changed))
+        return planner.plan_other(changed, _shortened(work, value) if key == "max_length_tokens" else work, place)
+    except (ValidationError, TrainingError):
+        return None
 
 
 def _changes(training: TrainingSection, work: Work, plan: Plan) -> list[tuple[str, Any]]:
+    """Return what may need less; whether it can be at all is not asked here."""
     changes: list[tuple[str, Any]] = []
     longest = max(len(example) for example in work.examples)
     if plan.largest_rows > 1:
         changes.append(("micro_batch_tokens", max(longest, plan.largest_rows * plan.largest_tokens // 2)))
-    if not training.activation_checkpointing and training.method not in ("prefix", "lora_prefix"):
+    if not training.activation_checkpointing:
         changes.append(("activation_checkpointing", True))
     if training.precision == "fp32":
-        changes.append(("precision", "bf16"))
+        changes += _precision_at_home(training)
     if METHODS[training.method].parts == ("layers",) and training.method not in ("qlora", "ia3"):
         changes.append(("method", "qlora"))
     elif training.method == "full":
         changes += [("method", "lora"), ("method", "qlora")]
-    # What is replayed is another text, and its length says nothing of the rows that the training is for.
+    return [*changes, *_shorter_rows(work, longest)]
+
+
+def _precision_at_home(training: TrainingSection) -> list[tuple[str, Any]]:
+    """Name the precision of two bytes that the device computes itself, if there is one."""
+    _, dtype = choose_device(training.model_copy(update={"precision": "auto"}))
+    return [("precision", name) for name in ("bf16", "fp16") if str(dtype) == _DTYPES[name]]
+
+
+def _shorter_rows(work: Work, longest: int) -> list[tuple[str, Any]]:
+    """Name the length that most own rows have: what is replayed is another text, and says nothing of them."""
     own, replayed = work.examples[: work.own_rows], work.examples[work.own_rows :]
     lengths = sorted(len(example) for example in own)
     shorter = lengths[int(_KEPT_SHARE * (len(lengths) - 1))]
     leaves_some = not replayed or any(len(example) <= shorter for example in replayed)
-    if _SHORTEST_TOKENS <= shorter < longest and leaves_some:
-        changes.append(("max_length_tokens", shorter))
-    return changes
+    return [("max_length_tokens", shorter)] if shorter < longest and leaves_some else []
+
+
+def _shortened(work: Work, longest: int) -> Work:
+    kept = [number for number, example in enumerate(work.examples) if len(example) <= longest]
+    own = sum(number < work.own_rows for number in kept)
+    return Work([work.examples[number] for number in kept], own)

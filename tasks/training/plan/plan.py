@@ -1,7 +1,8 @@
 """What a training needs and whether that is there; and how many tokens pass through the model at a time."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from copy import copy
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,18 +173,15 @@ class Planner:
         place = (self._place.device, self._place.dtype)
         return flops_per_second(rehearsal.largest_layer, 1_024, place, self._speeds)
 
-    def changed(self, training: TrainingSection, work: Work, key: str, value: Any) -> Plan:
-        """Plan the training with one setting changed."""
-        import torch
+    def plan_other(self, training: TrainingSection, work: Work, place: "Place") -> Plan:
+        """Plan a training of the same base with other settings, against what this planner found free.
 
-        changed = training.model_copy(update={key: value})
-        place = self._place
-        if key == "precision":
-            place = replace(place, dtype=torch.bfloat16)
-        if key == "max_length_tokens":
-            work = _shortened(work, value)
-        planner = Planner(self._base, place, self._speeds, self._teacher, self._group)
-        return planner.plan(changed, work, Rehearsal(self._base, changed, place, self._teacher))
+        Raises:
+            TrainingError: the model's shape rules out what is configured.
+        """
+        planner = copy(self)  # what was rehearsed meanwhile is in this process, and not in one that trains
+        planner._place = place
+        return planner.plan(training, work, Rehearsal(self._base, training, place, self._teacher))
 
 
 def shared_plan(group: Group, plan: Plan | None) -> Plan:
@@ -240,9 +238,3 @@ def _squares(batch: Sequence[Example]) -> int:
 
 def _answers(batch: Sequence[Example]) -> int:
     return sum(len(example.answer_ids) + len(example.rejected_ids) for example in batch)
-
-
-def _shortened(work: Work, longest: int) -> Work:
-    kept = [number for number, example in enumerate(work.examples) if len(example) <= longest]
-    own = sum(number < work.own_rows for number in kept)
-    return Work([work.examples[number] for number in kept], own)
