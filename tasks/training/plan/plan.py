@@ -39,12 +39,12 @@ class Work:
     examples: Sequence[Example]
     own_rows: int
 
-    def parts(self, training: TrainingSection, most_tokens: int) -> list[tuple[list[Example], bool]]:
+    def parts(self, training: TrainingSection) -> list[tuple[list[Example], bool]]:
         """Return the micro-batches of all steps, each with whether it is one of several of its step."""
         lengths = [len(example) for example in self.examples]
         parts = []
         for rows in plan_steps(lengths, training, self.own_rows):
-            divided = micro_batches(rows, lengths, most_tokens)
+            divided = micro_batches(rows, lengths, training.micro_batch_tokens)
             parts += [([self.examples[row] for row in part], len(divided) > 1) for part in divided]
         return parts
 
@@ -127,8 +127,9 @@ class Planner:
         than `FREE_SHARE` of what is free; if none does, the smallest. The rows of a step are the same with any.
         """
         values = [training.micro_batch_tokens] if training.micro_batch_tokens else self._values()
+        speed = self._speed(rehearsal)
         for tokens in values:
-            plan = self._of(training, work, rehearsal, tokens)
+            plan = self._of(training.model_copy(update={"micro_batch_tokens": tokens}), work, rehearsal, speed)
             if plan.needed_bytes <= FREE_SHARE * self._free:
                 return plan
         return plan
@@ -139,8 +140,8 @@ class Planner:
             values.append(values[-1] // 2)
         return [*values, 1]
 
-    def _of(self, training: TrainingSection, work: Work, rehearsal: Rehearsal, tokens: int) -> Plan:
-        parts = work.parts(training, tokens)
+    def _of(self, training: TrainingSection, work: Work, rehearsal: Rehearsal, speed: float) -> Plan:
+        parts = work.parts(training)
         widest = max(parts, key=lambda part: (_padded(part[0]), part[1]))
         rehearsed = rehearsal.step(*widest)
         expected = _Expected(rehearsed, widest[0], rehearsal.config, self._place.device.type)
@@ -149,7 +150,6 @@ class Planner:
             again = rehearsal.step(*other)
             if again.peak_bytes > rehearsed.peak_bytes:
                 widest, rehearsed = other, again
-        speed = self._speed(rehearsal)
         shards = self._group.size if self._group.sharded else 1
         flops = sum(expected.flops_of(part) for part, _ in parts)
         return Plan(
@@ -157,7 +157,7 @@ class Planner:
             free_bytes=self._free,
             seconds=flops / speed / EFFICIENCY[self._place.device.type] / self._group.size,
             flops_per_second=speed,
-            micro_batch_tokens=tokens,
+            micro_batch_tokens=training.micro_batch_tokens,
             largest_rows=len(widest[0]),
             largest_tokens=max(len(example) for example in widest[0]),
             total_tokens=sum(_padded(part) for part, _ in parts),
