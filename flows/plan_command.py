@@ -14,6 +14,11 @@ from tasks.contracts.store import Store
 if TYPE_CHECKING:
     from rich.console import Console
 
+_VERDICTS = {
+    (True, True): "[green]It fits[/]",
+    (False, True): "[yellow]It may not fit[/]",
+    (False, False): "[bold red]It does not fit[/]",
+}
 _PARTS = {
     "process": "the process and its libraries",
     "weights": "weights, and what the method adds",
@@ -73,7 +78,7 @@ def render_plan(console: "Console", method: str, facts: dict[str, Any]) -> None:
     table.add_section()
     table.add_row("[bold]peak[/]", f"[bold]{facts['total_bytes'] / 1e6:,.0f}[/]")
     console.print(table)
-    verdict = "[green]It fits[/]" if facts["fits"] else "[bold red]It does not fit[/]"
+    verdict = _VERDICTS[facts["fits"], facts["may_fit"]]
     needed, free = facts["needed_bytes"] / 1e9, facts["free_bytes"] / 1e9
     console.print(f"{verdict}: {needed:.2f} GB are needed, {free:.2f} GB are free.")
     left_out, cut_off = facts["rows_too_long"], facts["rows_cut_off"]
@@ -94,15 +99,18 @@ def render_plan(console: "Console", method: str, facts: dict[str, Any]) -> None:
 def _render_advice(console: "Console", advice: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
+    from tasks.training.plan.verdict import spelled_setting
+
     if not advice:
         return
     table = Table("to need less, set", title="What would change it", title_justify="left")
     for column in ("peak MB", "time", "fits"):
         table.add_column(column, justify="right")
     for each in advice:
-        setting = f"{each['key']}={json.dumps(each['value']).strip(chr(34))}"
         fits = "[green]yes[/]" if each["fits"] else "[red]no[/]"
-        table.add_row(setting, f"{each['total_bytes'] / 1e6:,.0f}", spelled_seconds(each["seconds"]), fits)
+        table.add_row(
+            spelled_setting(each), f"{each['total_bytes'] / 1e6:,.0f}", spelled_seconds(each["seconds"]), fits
+        )
     console.print(table)
 
 

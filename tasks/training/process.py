@@ -25,8 +25,9 @@ from tasks.training.loop.objectives import Objective, Supervised, make_objective
 from tasks.training.loop.optimizer import MasterOptimizer
 from tasks.training.loop.trainee import Place, Trainee
 from tasks.training.loop.validation import Validation
-from tasks.training.plan.plan import Plan, Planner, Work, refuse_what_cannot_fit, shared_plan
+from tasks.training.plan.plan import Plan, Planner, Work, shared_plan
 from tasks.training.plan.rehearsal import Rehearsal
+from tasks.training.plan.verdict import refuse_what_cannot_fit
 from tasks.training.shape import longest_row_tokens, teacher_context_tokens
 
 
@@ -53,7 +54,7 @@ def _train(order: dict[str, Any], group: Group, interruption: Interruption) -> N
     planned = plan_run(order, training, place, group)
     plan, rows = planned.plan, planned.rows
     say("plan", **plan.to_json())
-    refuse_what_cannot_fit(plan, training)
+    refuse_what_cannot_fit(plan.to_json(), training.method)
     torch.manual_seed(training.seed)
     trainee = Trainee(Path(order["base"]), training, place, group)
     loop = prepare_loop(trainee, rows, order, interruption)
@@ -124,8 +125,21 @@ class PlannedRun:
         return Work([*self.rows.own, *self.rows.replayed], len(self.rows.own))
 
 
-def plan_run(order: dict[str, Any], training: TrainingSection, place: Place, group: Group = ALONE) -> PlannedRun:
+def plan_run(
+    order: dict[str, Any],
+    training: TrainingSection,
+    place: Place,
+    group: Group = ALONE,
+    planned_for: Group | None = None,
+) -> PlannedRun:
     """Encode the rows of an order and plan its training; of several processes the main one plans for all.
+
+    Args:
+        order: what is trained; see `TrainingJob.order`.
+        training: its settings.
+        place: where it would compute.
+        group: the processes that are here.
+        planned_for: those that would train, where they are not here.
 
     Raises:
         TrainingError: no row fits, or the model's shape rules out what is configured.
@@ -140,7 +154,7 @@ def plan_run(order: dict[str, Any], training: TrainingSection, place: Place, gro
     replayed = EncodedRows([])
     if order["replay"]:
         replayed = encode_rows(Path(order["replay"]), encoder, training, longest, "training.replay")
-    planner = Planner(base, place, Path(speeds) if speeds else None, teacher, group)
+    planner = Planner(base, place, Path(speeds) if speeds else None, teacher, planned_for or group)
     work = Work([*own.examples, *replayed.examples], len(own.examples))
     plan = shared_plan(group, planner.plan(training, work, rehearsal) if group.is_main else None)
     rows = Rows(own.examples, held_out, replayed.examples)

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.contracts.errors import TrainingError
 from tasks.contracts.training_config import TrainingSection
 from tasks.training.distributed.group import ALONE, Group
 from tasks.training.loop.batches import micro_batches, plan_steps
@@ -16,6 +15,7 @@ from tasks.training.plan.free import free_bytes
 from tasks.training.plan.memory import Memory, memory_of, weight_file_bytes
 from tasks.training.plan.rehearsal import Rehearsal, Rehearsed
 from tasks.training.plan.speed import EFFICIENCY, flops_per_second
+from tasks.training.plan.verdict import may_fit
 
 if TYPE_CHECKING:
     from tasks.training.loop.trainee import Place
@@ -85,6 +85,11 @@ class Plan:
         """Whether what is needed is free."""
         return self.needed_bytes <= self.free_bytes
 
+    @property
+    def may_fit(self) -> bool:
+        """Whether what is needed may be free after all, as an estimate can be too high."""
+        return may_fit(self.needed_bytes, self.free_bytes)
+
     def to_json(self) -> dict[str, Any]:
         """Return facts for an event, a report or a script."""
         return {
@@ -94,6 +99,7 @@ class Plan:
             "total_bytes": self.memory.total,
             "needed_bytes": self.needed_bytes,
             "fits": self.fits,
+            "may_fit": self.may_fit,
         }
 
 
@@ -188,22 +194,6 @@ def shared_plan(group: Group, plan: Plan | None) -> Plan:
     """Return the main process's plan; what others pass is ignored."""
     facts = group.share_facts(asdict(plan) if plan is not None else None)
     return Plan(**{**facts, "memory": Memory(**facts["memory"])})
-
-
-def refuse_what_cannot_fit(plan: Plan, training: TrainingSection) -> None:
-    """Refuse a training whose longest row alone needs more than is free.
-
-    Raises:
-        TrainingError: says what is needed and what there is.
-    """
-    if plan.fits:
-        return
-    raise TrainingError(
-        f"training.method {training.method} needs about {plan.needed_bytes / 1e9:.2f} GB and "
-        f"{plan.free_bytes / 1e9:.2f} GB are free, with micro-batches of {plan.largest_rows} x {plan.largest_tokens} "
-        "tokens; lower training.micro_batch_tokens or training.max_length_tokens, turn on "
-        "training.activation_checkpointing, or choose training.method qlora (see llm-retrain plan)"
-    )
 
 
 class _Expected:

@@ -10,6 +10,7 @@ from tiny_plan import example, planned
 from tasks.contracts.errors import TrainingError
 from tasks.contracts.training_config import TrainingSection
 from tasks.training.plan.free import control_group_rooms
+from tasks.training.plan.verdict import refuse_what_cannot_fit, what_to_change
 
 
 @pytest.fixture(scope="module")
@@ -134,14 +135,47 @@ def test_activation_checkpointing_keeps_less_and_computes_more(base, cpu):
 
 
 def test_what_cannot_fit_even_row_by_row_is_refused_with_numbers_and_keys(base, cpu):
-    from tasks.training.plan.plan import refuse_what_cannot_fit
-
     training = TrainingSection(**ON_CPU)
     plan = planned(base, cpu, training, 1_000_000)
     assert plan.micro_batch_tokens == 1 and plan.largest_rows == 1
-    with pytest.raises(TrainingError, match=r"lora needs about 0\.\d\d GB and 0\.00 GB are free.*training\.max_length"):
-        refuse_what_cannot_fit(plan, training)
-    refuse_what_cannot_fit(replace(plan, free_bytes=plan.needed_bytes), training)
+    with pytest.raises(
+        TrainingError, match=r"method lora needs about 0\.\d\d GB and 0\.00 GB are free, .* of 1 x 300 "
+    ):
+        refuse_what_cannot_fit(plan.to_json(), "lora")
+
+
+def test_what_an_estimate_that_is_too_high_would_rule_out_is_not_refused(base, cpu):
+    plan = planned(base, cpu, TrainingSection(**ON_CPU), 10**12)
+    nearly = replace(plan, free_bytes=int(plan.needed_bytes / 1.14))
+    assert not nearly.fits and nearly.may_fit
+    refuse_what_cannot_fit(nearly.to_json(), "lora")
+    with pytest.raises(TrainingError):
+        refuse_what_cannot_fit(replace(plan, free_bytes=int(plan.needed_bytes / 1.16)).to_json(), "lora")
+
+
+def test_a_refusal_names_what_would_fit_and_otherwise_what_saves_most():
+    """The training process knows of no advice: it had to plan five trainings more."""
+    facts = {"may_fit": False, "needed_bytes": 5e9, "free_bytes": 2e9, "largest_rows": 2, "largest_tokens": 9}
+
+    def change(key, value, needed):
+        return {
+            "key": key,
+            "value": value,
+            "needed_bytes": needed,
+            "total_bytes": needed + 1e8,
+            "fits": needed <= 2e9,
+        }
+
+    advice = [change("training.activation_checkpointing", True, 1e9), change("training.method", "qlora", 3e9)]
+    assert what_to_change({**facts, "advice": advice}) == (
+        "it would fit with training.activation_checkpointing=true (1.00 GB)"
+    )
+    assert what_to_change({**facts, "advice": advice[1:]}) == (
+        "no single setting makes it fit; training.method=qlora (3.00 GB) saves most"
+    )
+    assert what_to_change({**facts, "advice": []}).startswith("no setting needs less")
+    with pytest.raises(TrainingError, match=r"2 x 9 tokens; llm-retrain plan names settings that need less$"):
+        refuse_what_cannot_fit(facts, "full")
 
 
 def test_a_choice_is_kept_for_the_processes_that_resume(tmp_path):

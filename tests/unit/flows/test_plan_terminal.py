@@ -1,0 +1,60 @@
+"""What a person reads of a plan: parts, the verdict, and what would change it."""
+
+import pytest
+from rich.console import Console
+
+from flows.plan_command import render_plan
+
+ADVICE = [
+    {"key": "training.activation_checkpointing", "value": True, "total_bytes": 2e9, "seconds": 5_400.0, "fits": True},
+    {"key": "training.method", "value": "qlora", "total_bytes": 9e9, "seconds": 20.0, "fits": False},
+]
+
+
+def shown(fits, may_fit, advice):
+    facts = {
+        "precision": "bfloat16",
+        "device": "cpu",
+        "trained_parameters": 1_000,
+        "memory": {"process": 300_000_000, "weights": 4_000_000_000, "logits": 0},
+        "loading_bytes": 4_200_000_000,
+        "total_bytes": 4_300_000_000,
+        "needed_bytes": 4_000_000_000,
+        "free_bytes": 3_000_000_000,
+        "fits": fits,
+        "may_fit": may_fit,
+        "rows": 30,
+        "rows_too_long": 2,
+        "rows_cut_off": 0,
+        "largest_rows": 4,
+        "largest_tokens": 512,
+        "total_tokens": 61_440,
+        "seconds": 600.0,
+        "flops_per_second": 1e11,
+        "advice": advice,
+    }
+    console = Console(width=120)
+    with console.capture() as captured:
+        render_plan(console, "lora", facts)
+    return captured.get()
+
+
+@pytest.mark.parametrize(
+    ("fits", "may_fit", "verdict"),
+    [(True, True, "It fits:"), (False, True, "It may not fit:"), (False, False, "It does not fit:")],
+)
+def test_the_verdict_knows_what_an_estimate_is_worth(fits, may_fit, verdict):
+    text = shown(fits, may_fit, [])
+    assert f"{verdict} 4.00 GB are needed, 3.00 GB are free." in text
+    assert "weights, and what the method adds" in text and "logits" not in text
+    assert "Rows: 30, 2 left out as too long" in text and "about 10 min" in text
+    assert "What would change it" not in text
+
+
+def test_advice_is_spelled_as_set_takes_it_with_what_it_would_need():
+    text = shown(False, False, ADVICE)
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "training." in line]
+    assert lines == [
+        ["training.activation_checkpointing=true", "2,000", "90 min", "yes"],
+        ["training.method=qlora", "9,000", "20 s", "no"],
+    ]
