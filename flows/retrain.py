@@ -37,7 +37,7 @@ from tasks.registry.versions import (
 )
 from tasks.serving.steps import build_servable, prepare_server
 from tasks.training.adapter import TrainingJob
-from tasks.training.steps import prepare_base_model, prepare_teacher, train_adapter
+from tasks.training.steps import plan_training, prepare_base_model, prepare_teacher, train_adapter
 
 log = logging.getLogger("llm_retrain.retrain")
 
@@ -129,7 +129,7 @@ class Ground:
 
 
 def prepare_ground(config: RetrainConfig, home: Home, store: Store, on_dataset: Callable[[DatasetRef], None]) -> Ground:
-    """Do all that comes before training: base model, rows, and the answers of base and champion.
+    """Do all that comes before training: base model, rows, the plan, and the answers of base and champion.
 
     Args:
         config: what to do.
@@ -144,18 +144,21 @@ def prepare_ground(config: RetrainConfig, home: Home, store: Store, on_dataset: 
     dataset = prepare_dataset(config, place, base)
     replay = prepare_replay(config.training.replay, dataset, place)
     on_dataset(dataset)
+    ground = Ground(base, dataset, champion, {}, replay, teacher)
+    plan_training(ground.job(config), home, store)
     systems = {"base": build_servable(base, None, config, home, store)}
     if champion is not None:
         systems["champion"] = servable_of(champion)
     answers = {name: generate_predictions(name, system, dataset, home, store) for name, system in systems.items()}
-    return Ground(base, dataset, champion, answers, replay, teacher)
+    return replace(ground, answers=answers)
 
 
 def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[str, str] | None = None) -> Outcome:
     """Walk the line from the sources to the verdict, and roll out what is better.
 
     What can refuse a run is asked before anything is trained: ports, the registry, the champion's directory, rows, a
-    base or a teacher that cannot be used, a base that the builder cannot build, and prompts that it cannot answer.
+    base or a teacher that cannot be used, settings that the base rules out, memory that does not suffice, a base that
+    the builder cannot build, and prompts that it cannot answer.
     """
     store = Store(home.store)
     check_replay(config.training.replay, Place(home, store, config.serving))

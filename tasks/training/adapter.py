@@ -153,6 +153,11 @@ def train_adapter(
     )
 
 
+def is_trained(job: TrainingJob, store: Store) -> bool:
+    """Say whether the store has the adapter of a job."""
+    return store.find("adapter", store.key("adapter", job.store_inputs())) is not None
+
+
 def _follow_training(
     worker: WorkerOrder, watch: OomWatch, listener: Listener, deadline: float | None
 ) -> list[dict[str, Any]]:

@@ -4,13 +4,18 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from tasks.training.plan.verdict import what_to_change
+
 Event = dict[str, Any]
 
 log = logging.getLogger("llm_retrain.training")
 
 
 def announce(event: Event) -> None:
-    """Log an event that a user wants to know of; not again what a resumed training repeats."""
+    """Log an event that a user wants to know of; not again what a resumed training repeats.
+
+    Nor a training's own "plan": it was made before, and announced with what to change.
+    """
     kind = event["event"]
     if event.get("again"):
         return
@@ -24,14 +29,23 @@ def announce(event: Event) -> None:
         log.log(level, "%s", line(event))
 
 
+def announce_plan(facts: Event) -> None:
+    """Log what a training will need beside what is free, and what to change if that is less.
+
+    Args:
+        facts: of the planning process.
+    """
+    line = (
+        f"The training needs about {facts['needed_bytes'] / 1e9:.2f} GB, {facts['free_bytes'] / 1e9:.2f} GB are "
+        f"free; about {facts['seconds']:.0f} s; {facts['micro_batch_tokens']} tokens at a time"
+    )
+    if facts["fits"]:
+        log.info("%s", line)
+    else:
+        log.warning("%s; that may be too much; %s", line, what_to_change(facts))
+
+
 _LINES: dict[str, tuple[int, Callable[[Event], str]]] = {
-    "plan": (
-        logging.INFO,
-        lambda event: (
-            f"The training needs about {event['needed_bytes'] / 1e9:.2f} GB, {event['free_bytes'] / 1e9:.2f} GB are "
-            f"free; about {event['seconds']:.0f} s; {event['micro_batch_tokens']} tokens at a time"
-        ),
-    ),
     "measured": (
         logging.INFO,
         lambda event: (

@@ -14,6 +14,9 @@ from tasks.contracts.progress import Report, stage_progress
 from tasks.contracts.store import Store
 from tasks.training import adapter as adapters
 from tasks.training import base_model as base_models
+from tasks.training.announcements import announce_plan
+from tasks.training.plan.request import request_plan
+from tasks.training.plan.verdict import refuse_what_cannot_fit
 
 
 @task(name="prepare base model", cache_policy=NO_CACHE)
@@ -28,6 +31,22 @@ def prepare_base_model(config: RetrainConfig, home: Home, store: Store) -> BaseM
 def prepare_teacher(config: RetrainConfig, home: Home, store: Store) -> BaseModelRef | None:
     """Keep the model that a distillation learns from as safetensors, by digest; None if there is none."""
     return base_models.prepare_teacher(config.training, config.base_model, home, store)
+
+
+@task(name="plan training", cache_policy=NO_CACHE)
+def plan_training(job: adapters.TrainingJob, home: Home, store: Store) -> None:
+    """Say what a training will need, and refuse one that cannot be, before anything is made for it.
+
+    What the store has already is not planned.
+
+    Raises:
+        TrainingError: no row fits, the model's shape rules out what is configured, or the memory does not suffice.
+    """
+    if adapters.is_trained(job, store):
+        return
+    facts = request_plan(job, store, home.logs / "plan.log")
+    refuse_what_cannot_fit(facts, job.training.method)
+    announce_plan(facts)
 
 
 @task(name="train adapter", cache_policy=NO_CACHE)

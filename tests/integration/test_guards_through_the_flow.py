@@ -3,17 +3,18 @@
 from dataclasses import replace
 
 import pytest
+from prefect import Task
 from tiny_model import make_tiny_base_model
 
 from flows.finished import find_finished
 from tasks.contracts.config import RetrainConfig
-from tasks.contracts.errors import DataError
+from tasks.contracts.errors import DataError, TrainingError
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import Store
 from tasks.data.ingest import Place
 from tasks.data.steps import build_dataset_task, ingest_rows, prepare_replay
 from tasks.training.adapter import TrainingJob, training_steps
-from tasks.training.steps import prepare_base_model, prepare_teacher, train_adapter
+from tasks.training.steps import plan_training, prepare_base_model, prepare_teacher, train_adapter
 
 pytestmark = pytest.mark.integration
 
@@ -60,7 +61,7 @@ def built(config, name, place, base):
     return build_dataset_task.fn(ingest_rows.fn(data, place, data.sources), None, data, place, base)
 
 
-def test_replay_and_teacher_reach_the_training_and_make_an_adapter_of_their_own(folder, home):
+def test_replay_and_teacher_reach_the_training_and_make_an_adapter_of_their_own(folder, home, caplog):
     store, config = Store(home.store), config_of(folder)
     place = Place(home, store, config.serving)
     base = prepare_base_model.fn(config, home, store)
@@ -79,8 +80,11 @@ def test_replay_and_teacher_reach_the_training_and_make_an_adapter_of_their_own(
     assert teacher is not None
     assert [row["messages"][0]["content"][:7] for row in read_jsonl(replay.path / "train.jsonl")][:1] == ["general"]
     job = TrainingJob(base, dataset, config.training, "", replay, teacher)
+    caplog.set_level("INFO", logger="llm_retrain.training")
+    plan_training.fn(job, home, store)
     steps = []
     adapter = train_adapter.fn(job, home, store, lambda e: steps.append(e) if e["event"] == "step" else None)
+    assert caplog.text.count("The training needs about") == 1, "the training process plans too, and says nothing of it"
     assert steps == training_steps(adapter)
     assert len(steps) == 8, "16 rows and as many replayed ones, four a step"
     assert train_adapter.fn(job, home, store, steps.append) == adapter
@@ -101,3 +105,24 @@ def test_a_replay_that_there_is_not_stops_the_flow_in_one_sentence_before_anythi
     with pytest.raises(DataError, match=r"^training\.replay is 'abcdef12', and there is no data version yet"):
         flow.train_and_judge(config, home, "a reason")
     assert not home.store.exists() or list(home.store.iterdir()) == []
+
+
+@pytest.fixture
+def without_prefect(monkeypatch):
+    """Let the flow call its stages as they are, which Prefect would record."""
+    from flows import retrain as flow
+
+    for name, stage in vars(flow).copy().items():
+        if isinstance(stage, Task):
+            monkeypatch.setattr(flow, name, stage.fn)
+    return flow
+
+
+def test_what_the_base_rules_out_is_refused_before_anything_is_built_or_asked(folder, home, without_prefect):
+    flow, store, config = without_prefect, Store(home.store), config_of(folder, target_modules=["q_proy"])
+    with pytest.raises(
+        TrainingError, match=r"^training\.target_modules names 'q_proy', and the base model has no such"
+    ):
+        flow.prepare_ground(config, home, store, lambda dataset: None)
+    made = {path.name for path in home.store.iterdir() if not path.name.startswith(".")}
+    assert "dataset" in made and not made & {"servable", "predictions", "adapter"}

@@ -100,11 +100,26 @@ def count_settings(space: dict[str, Dimension]) -> int | None:
 
 def configured_settings(config: RetrainConfig) -> Settings | None:
     """Return the settings that the configuration has without a sweep, or None if they lie outside the space."""
-    training = config.training
-    values = {**training.model_dump(mode="json"), "learning_rate": training.peak_learning_rate}
-    settings = {key: values[key] for key in config.sweep.space}
+    settings = _searched_settings(config)
     inside = all(_is_inside(key, dimension, settings[key]) for key, dimension in config.sweep.space.items())
     return settings if inside else None
+
+
+def planned_settings(config: RetrainConfig) -> RetrainConfig:
+    """Return settings that a trial can have, to plan a sweep by: configured ones, or the first that the space has."""
+    settings = _searched_settings(config)
+    for key, dimension in config.sweep.space.items():
+        if not _is_inside(key, dimension, settings[key]):
+            settings[key] = outermost_values(key, dimension)[0]
+    try:
+        return with_settings(config, settings)
+    except ConfigError:  # they do not fit together: trials will have others, and each is refused by itself
+        return config
+
+
+def _searched_settings(config: RetrainConfig) -> Settings:
+    values = {**config.training.model_dump(mode="json"), "learning_rate": config.training.peak_learning_rate}
+    return {key: values[key] for key in config.sweep.space}
 
 
 def most_epochs(config: RetrainConfig) -> float:

@@ -8,7 +8,14 @@ from tasks.contracts.sweep_config import choices_of
 from tasks.contracts.sweep_record import SweepRecord, TrialRecord
 from tasks.contracts.training_config import TrainingSection
 from tasks.training.adapter import _NO_RESULT
-from tasks.training.sweep.space import check_sweep, configured_settings, count_settings, distributions, with_settings
+from tasks.training.sweep.space import (
+    check_sweep,
+    configured_settings,
+    count_settings,
+    distributions,
+    planned_settings,
+    with_settings,
+)
 
 REFUSED = [
     ({"rnak": [1]}, r"sweep\.space\.rnak is not a key of training; did you mean rank\?"),
@@ -219,3 +226,15 @@ def test_the_best_trial_is_the_finished_one_with_the_lowest_loss():
     record = SweepRecord("name", "run", "1", "over", trials, {})
     assert record.best == trials[2] and record.to_json()["best"]["number"] == 2
     assert SweepRecord("name", "run", "1", "over", trials[3:], {}).best is None
+
+
+def test_a_sweep_is_planned_by_settings_that_a_trial_can_have():
+    assert planned_settings(config_of()).training.rank == 16, "inside the space, the configured ones"
+    outside = config_of({"rank": [4, 8], "batch_rows": {"low": 2, "high": 5}}, {"rank": 32, "batch_rows": 8})
+    planned = planned_settings(outside).training
+    assert (planned.rank, planned.batch_rows) == (4, 2)
+    together = {"method": ["lora_prefix", "lora"], "activation_checkpointing": [True]}
+    served = {"serving": {"engine": "transformers"}}
+    unfit = validate_config({**config_of(together).model_dump(mode="json"), **served})
+    unfit = with_settings(unfit, {"method": "full"})
+    assert planned_settings(unfit) == unfit, "the first of all do not fit together"

@@ -30,7 +30,8 @@ class Walk:
             "check_replay": self.stage("check replay"),
             "prepare_replay": self.stage("prepare replay", "replay"),
             "prepare_teacher": self.stage("prepare teacher", "teacher"),
-            "TrainingJob": lambda *inputs: self.jobs.append(inputs),
+            "TrainingJob": self.job,
+            "plan_training": self.stage("plan training"),
             "build_servable": self.build_servable,
             "generate_predictions": self.generate_predictions,
             "build_report": self.build_report,
@@ -56,6 +57,10 @@ class Walk:
             return result
 
         return note
+
+    def job(self, *inputs):
+        self.jobs.append(inputs)
+        return inputs
 
     def build_servable(self, _base, adapter, *_):
         name = "base" if adapter is None else "candidate"
@@ -85,17 +90,17 @@ def walk(monkeypatch, tmp_path):
 
 def test_what_can_refuse_a_run_is_asked_before_anything_is_trained(walk):
     walk("reject", SimpleNamespace(version=4))
-    before, after = walk.called[:10], walk.called[10:]
+    before, after = walk.called[:11], walk.called[11:]
     checks = ["check replay", "prepare_server", "settle", "prepare_base_model", "prepare teacher", "prepare_dataset"]
-    assert before == [*checks, "prepare replay", "build base", "ask base", "ask champion"]
+    assert before == [*checks, "prepare replay", "plan training", "build base", "ask base", "ask champion"]
     assert after == ["train adapter", "build candidate", "ask candidate"]
     assert walk.rolled_out == []
 
 
 def test_the_training_is_told_what_is_replayed_and_who_teaches_and_the_outcome_which_rows_were_too_long(walk):
     outcome = walk("reject")
-    (job,) = walk.jobs
-    assert job[-2:] == ("replay", "teacher")
+    planned, trained = walk.jobs
+    assert planned == trained and trained[-2:] == ("replay", "teacher")
     assert outcome.long_rows == {"rows_too_long": 3}
 
 

@@ -1,0 +1,118 @@
+"""What the planning process says of an order, and what the flow's stage makes of it: a line, a warning, a refusal."""
+
+import logging
+
+import pytest
+from tiny_training import Recorder, dataset_of, row, section, tiny_base
+
+from tasks.contracts import worker
+from tasks.contracts.errors import TrainingError
+from tasks.contracts.home import Home
+from tasks.contracts.store import Store
+from tasks.training import steps
+from tasks.training.adapter import TrainingJob
+from tasks.training.plan import plan as plans
+from tasks.training.plan import process
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tiny_base(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    rows = [row(n, f"Say number {n} of them.", "Return the sum of two numbers.") for n in range(12)]
+    return dataset_of(tmp_path_factory.mktemp("rows"), rows)
+
+
+@pytest.fixture
+def said_of(base, dataset, tmp_path, monkeypatch):
+    """Plan in this process, where so many bytes are free, and return what the planning process says."""
+
+    def plan(free, **settings):
+        said = []
+        monkeypatch.setattr(plans, "free_bytes", lambda device: free)
+        monkeypatch.setattr(worker, "_events", [Recorder(said)])
+        process.run(TrainingJob(base, dataset, section(**settings)).order(tmp_path / "adapter", None))
+        (facts,) = said
+        return facts
+
+    return plan
+
+
+def test_what_does_not_fit_comes_with_settings_that_do(said_of):
+    roomy = said_of(10**12)
+    assert roomy["fits"] and roomy["may_fit"] and roomy["advice"] == []
+    large = said_of(10**12, micro_batch_tokens=4_096, batch_rows=12)
+    narrow = said_of((roomy["needed_bytes"] + large["needed_bytes"]) // 2, micro_batch_tokens=4_096, batch_rows=12)
+    assert not narrow["fits"]
+    (smaller,) = [each for each in narrow["advice"] if each["key"] == "training.micro_batch_tokens"]
+    assert smaller["value"] < 4_096 and smaller["total_bytes"] < narrow["total_bytes"]
+    assert narrow["advice"][0]["fits"]
+
+
+def test_one_of_several_processes_is_planned(said_of):
+    alone, two = said_of(10**12), said_of(10**12, processes=2)
+    assert (alone["free_bytes"], two["free_bytes"]) == (10**12, 10**12 // 2)
+    assert two["seconds"] < alone["seconds"]
+    sharded = said_of(10**12, processes=2, sharding="fsdp")
+    assert sharded["memory"]["weights"] == pytest.approx(two["memory"]["weights"] / 2, abs=1)
+    with pytest.raises(TrainingError, match=r"training\.sharding is fsdp, and one process trains"):
+        said_of(10**12, sharding="fsdp")
+
+
+FACTS = {
+    "needed_bytes": 3_000_000_000,
+    "free_bytes": 8_000_000_000,
+    "seconds": 40.0,
+    "micro_batch_tokens": 2_048,
+    "largest_rows": 4,
+    "largest_tokens": 512,
+    "fits": True,
+    "may_fit": True,
+    "advice": [],
+}
+SMALLER = {"key": "training.micro_batch_tokens", "value": 1_024, "needed_bytes": 2e9, "total_bytes": 3e9, "fits": True}
+
+
+@pytest.fixture
+def stage(base, dataset, tmp_path, monkeypatch, caplog):
+    """Run the stage with facts of a planning process, and return what it logged."""
+    job, store = TrainingJob(base, dataset, section()), Store(tmp_path / "store")
+
+    def run(**facts):
+        caplog.set_level(logging.INFO, logger="llm_retrain.training")
+        monkeypatch.setattr(steps, "request_plan", lambda *_: {**FACTS, **facts})
+        steps.plan_training.fn(job, Home(tmp_path), store)
+        return caplog.record_tuples
+
+    return run
+
+
+def test_the_estimate_beside_what_is_free_is_a_line_of_the_log(stage):
+    ((_, level, line),) = stage()
+    assert level == logging.INFO
+    assert line == "The training needs about 3.00 GB, 8.00 GB are free; about 40 s; 2048 tokens at a time"
+
+
+def test_what_may_not_fit_is_a_warning_with_what_would(stage):
+    ((_, level, line),) = stage(fits=False, free_bytes=2_900_000_000, advice=[SMALLER])
+    assert level == logging.WARNING
+    assert "2.90 GB are free" in line
+    assert line.endswith("that may be too much; it would fit with training.micro_batch_tokens=1024 (2.00 GB)")
+
+
+def test_what_cannot_fit_is_refused_with_what_would(stage):
+    with pytest.raises(TrainingError, match=r"3\.00 GB and 2\.20 GB are free.*with training\.micro_batch_tokens=1024 "):
+        stage(fits=False, may_fit=False, free_bytes=2_200_000_000, advice=[SMALLER])
+
+
+def test_what_is_trained_already_is_not_planned(base, dataset, tmp_path, monkeypatch):
+    job, store = TrainingJob(base, dataset, section()), Store(tmp_path / "store")
+    asked = []
+    monkeypatch.setattr(steps, "request_plan", lambda *_: asked.append(1) or FACTS)
+    steps.plan_training.fn(job, Home(tmp_path), store)
+    store.produce("adapter", job.store_inputs(), lambda out: {"written": (out / "adapter").write_text("weights")})
+    steps.plan_training.fn(job, Home(tmp_path), store)
+    assert len(asked) == 1
