@@ -14,9 +14,9 @@ from tasks.training.distributed.resuming import start_equal
 from tasks.training.fast.model import FastModel, why_not_fast
 from tasks.training.loop.collate import Batch, collate
 from tasks.training.loop.examples import Example
+from tasks.training.loop.four_bit import pack_without_weights
 from tasks.training.loop.memory import takes_eager_attention
 from tasks.training.parts import with_added_layers, with_virtual_tokens
-from tasks.training.plan.four_bit import pack_without_weights
 from tasks.training.shape import check_training, model_without_weights
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_model import make_tiny_base_model
+from tiny_model import make_tiny_base_model, make_tiny_tokenizer
 from tiny_plan import example, planned
 
 from tasks.contracts.errors import TrainingError
@@ -92,6 +92,24 @@ def test_a_step_for_a_gpu_is_rehearsed_without_one_and_its_moments_are_8_bytes_a
     rehearsed = Rehearsal(wide, training, gpu).step(BATCH, accumulates=False)
     assert rehearsed.resident["optimizer"] == pytest.approx(8 * rehearsed.trained_parameters, rel=1e-3)
     assert rehearsed.resident["masters"] == 4 * rehearsed.trained_parameters
+
+
+def test_qlora_is_rehearsed_on_layers_that_hold_their_weight_the_other_way_round(tmp_path, cpu):
+    from transformers import GPT2Config
+
+    from tasks.training.plan.rehearsal import Rehearsal
+
+    make_tiny_tokenizer().save_pretrained(tmp_path)
+    shape = {"n_embd": 256, "n_layer": 1, "n_head": 2, "vocab_size": 600}
+    GPT2Config(**shape, architectures=["GPT2LMHeadModel"]).save_pretrained(tmp_path)
+    lora, qlora = (
+        Rehearsal(tmp_path, TrainingSection(method=method, **ON_CPU), cpu).step(BATCH, accumulates=False)
+        for method in ("lora", "qlora")
+    )
+    assert qlora.trained_parameters == lora.trained_parameters
+    numbers = 256 * (3 * 256 + 256 + 2 * 4 * 256)
+    saved = lora.resident["weights"] - qlora.resident["weights"]
+    assert saved == pytest.approx((4 - 0.516) * numbers, rel=0.02), "4 bits a number, and a byte for 64 of them"
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -11,20 +11,23 @@ SCALES_BLOCK = 256
 def pack_without_weights(model: Any) -> None:
     """Replace the linear layers of a model on the meta device, all but the head, by 4-bit layers on the meta device."""
     import bitsandbytes as bnb
+    from transformers.pytorch_utils import Conv1D
 
     from tasks.training.shape import linear_layers
 
     for name, layer in linear_layers(model).items():
+        # GPT-2's layers hold their weight the other way round.
+        inputs, outputs = layer.weight.shape if isinstance(layer, Conv1D) else reversed(layer.weight.shape)
         packed = bnb.nn.Linear4bit(
-            layer.in_features,
-            layer.out_features,
+            inputs,
+            outputs,
             layer.bias is not None,
             layer.weight.dtype,
             True,
             "nf4",
             device="meta",
         )
-        packed.weight = _packed(layer.weight)
+        packed.weight = _packed(layer.weight.T if isinstance(layer, Conv1D) else layer.weight)
         packed.support_avx512bf16_for_cpu = False
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, packed)
