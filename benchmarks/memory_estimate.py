@@ -6,6 +6,7 @@ Every line is a training process of its own: random weights, two optimizer steps
 import argparse
 import itertools
 import json
+import random
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,11 +123,28 @@ def grid(sizes: list[str]) -> list[Case]:
     ]
 
 
-def write_rows(path: Path, count: int, words: int) -> None:
-    """Write rows of about the same length."""
-    text = " ".join(["values", "return", "append"] * (words // 3))
-    turns = [[{"role": "user", "content": text}, {"role": "assistant", "content": text}] for _ in range(count)]
+def write_rows(path: Path, count: int, words: int, known: list[str]) -> None:
+    """Write rows of as many tokens, whose words differ from the first on: what is equal would be computed once.
+
+    Args:
+        path: the file.
+        count: rows.
+        words: of the question, and of the answer.
+        known: words that are a token each, with the space before them.
+    """
+    draw = random.Random(17)
+
+    def text() -> str:
+        return "".join(f" {draw.choice(known)}" for _ in range(words))
+
+    turns = [[{"role": "user", "content": text()}, {"role": "assistant", "content": text()}] for _ in range(count)]
     write_jsonl(path, ({"id": f"{n:064d}", "messages": messages} for n, messages in enumerate(turns)))
+
+
+def known_words(tokenizer: Any) -> list[str]:
+    """Return the words that are one token of a byte-level tokenizer, whose tokens spell a space as Ġ."""
+    words = (token.removeprefix("Ġ") for token in tokenizer.get_vocab() if token.startswith("Ġ"))
+    return sorted(word for word in words if word.isascii() and word.isalpha())
 
 
 def main() -> None:
@@ -142,15 +160,15 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
     from tiny_model import make_tiny_tokenizer
 
-    console, lines = Console(), []
+    console, lines, tokenizer = Console(), [], make_tiny_tokenizer()
     table = Table("method", "size", "precision", "rows", "checkpointing", "estimated MB", "measured MB", "ratio", "s")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for size in chosen.sizes:
-            make_model(folder / size, SIZES[size], make_tiny_tokenizer())
+            make_model(folder / size, SIZES[size], tokenizer)
         for case in grid(chosen.sizes)[:: chosen.every]:
             rows = folder / f"rows-{case.batch_rows}.jsonl"
-            write_rows(rows, STEPS * case.batch_rows, chosen.words)
+            write_rows(rows, STEPS * case.batch_rows, chosen.words, known_words(tokenizer))
             found = measure(case, folder, rows, folder)
             ratio = found["estimated_bytes"] / found["measured_bytes"]
             lines.append({**vars(case), **found, "ratio": ratio})
