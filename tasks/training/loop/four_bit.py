@@ -16,18 +16,19 @@ def pack_without_weights(model: Any) -> None:
     from tasks.training.shape import linear_layers
 
     for name, layer in linear_layers(model).items():
-        # GPT-2's layers hold their weight the other way round.
-        inputs, outputs = layer.weight.shape if isinstance(layer, Conv1D) else reversed(layer.weight.shape)
+        held = layer.get_parameter("weight")
+        weight = held.T if isinstance(layer, Conv1D) else held  # GPT-2's layers hold it the other way round
+        outputs, inputs = weight.shape
         packed = bnb.nn.Linear4bit(
             inputs,
             outputs,
             layer.bias is not None,
-            layer.weight.dtype,
+            weight.dtype,
             True,
             "nf4",
             device="meta",
         )
-        packed.weight = _packed(layer.weight.T if isinstance(layer, Conv1D) else layer.weight)
+        packed.weight = _packed(weight)
         packed.support_avx512bf16_for_cpu = False
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent), last, packed)
