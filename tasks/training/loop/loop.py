@@ -212,6 +212,8 @@ class Loop:
         set_random_state(self._random_at_start, self._device)
         self._group.reseed(self._training.seed, number)
         rows, largest = self.schedule[number], self._largest_part(number)
+        if self.progress.most_tokens:  # a row that alone is longer stays as it is, however small the limit becomes
+            largest = min(largest, self.progress.most_tokens)
         if len(self._parts(number)) == len(rows):
             raise TrainingError(
                 f"the memory ran out on a single row of {max(self._lengths[row] for row in rows)} tokens; lower "

@@ -84,7 +84,9 @@ def test_a_gradient_that_is_not_a_number_stops_within_its_step_and_changes_nothi
 def test_a_loss_that_is_not_a_number_stops_within_its_micro_batch(tiny):
     run = small_run(tiny)
     original = run.objective.loss_sum
-    passes = call_at_pass(run, 5, lambda: setattr(run.objective, "loss_sum", lambda rows: original(rows) * math.inf))
+    passes = call_at_pass(
+        run, 5, lambda: setattr(run.objective, "loss_sum", lambda rows, **_: original(rows) * math.inf)
+    )
     with pytest.raises(TrainingError, match=r"the loss at step \d is inf; lower training\.learning_rate"):
         run.run()
     assert passes[0] <= 6
@@ -168,9 +170,9 @@ def test_after_memory_ran_out_a_step_draws_the_random_numbers_that_it_would_have
     run = small_run(tiny, micro_batch_tokens=1)
     original, passes = run.objective.loss_sum, []
 
-    def fail_once(rows):
+    def fail_once(rows, **settings):
         passes.append(rows)
-        loss = original(rows)
+        loss = original(rows, **settings)
         if len(passes) == 3:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
         return loss
@@ -195,7 +197,7 @@ def forget_to_shrink(run):
 def test_a_single_row_that_does_not_fit_is_one_sentence_with_the_keys_to_change(tiny):
     run = small_run(tiny, micro_batch_tokens=1)
 
-    def fail(_rows):
+    def fail(_rows, **_):
         raise MemoryError
 
     run.objective.loss_sum = fail
@@ -203,10 +205,30 @@ def test_a_single_row_that_does_not_fit_is_one_sentence_with_the_keys_to_change(
         run.run()
 
 
+def test_a_long_row_that_does_not_fit_ends_the_run_although_short_ones_share_parts(tiny):
+    """Beside it, two short rows fit into half of it: the limit has to go on falling for the end to come."""
+    lengths = (75, 75, 80, 85, 90, 95, 100, 400)
+    rows = [Example((5,) * (length - 4), (7, 8, 9, 1)) for length in lengths]
+    run = small_run(tiny, rows=rows, batch_rows=8, micro_batch_tokens=800, epochs=1)
+    original, told = run.objective.loss_sum, []
+
+    def fail_at_the_longest(part, **settings):
+        if max(lengths[row] for row in part) == 400:
+            assert len(told) < 20, "it goes on for ever"
+            raise MemoryError
+        return original(part, **settings)
+
+    run.objective.loss_sum = fail_at_the_longest
+    run.progress.tell = lambda event, **facts: told.append((event, facts["from_tokens"], facts["to_tokens"]))
+    with pytest.raises(TrainingError, match="the memory ran out on a single row of 400 tokens"):
+        run.run()
+    assert told == [("smaller", 700, 350), ("smaller", 350, 175), ("smaller", 175, 87)]
+
+
 def test_any_other_runtime_error_is_not_taken_for_memory(tiny):
     run = small_run(tiny)
 
-    def fail(_rows):
+    def fail(_rows, **_):
         raise RuntimeError("shapes do not fit")
 
     run.objective.loss_sum = fail
