@@ -10,6 +10,7 @@ from tiny_model import make_tiny_base_model
 
 from tasks.contracts.errors import TrainingError
 from tasks.training.loop.examples import Example
+from tasks.training.loop.memory import ran_out_of_memory
 
 PARTS = {"one batch": 0, "micro-batches": 60, "single rows": 1}
 OBJECTIVES = {
@@ -223,6 +224,20 @@ def test_a_long_row_that_does_not_fit_ends_the_run_although_short_ones_share_par
     with pytest.raises(TrainingError, match="the memory ran out on a single row of 400 tokens"):
         run.run()
     assert told == [("smaller", 700, 350), ("smaller", 350, 175), ("smaller", 175, 87)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to",
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_memory_that_is_short_is_known_by_what_torch_says_of_it(said):
+    assert ran_out_of_memory(RuntimeError(said))
+    assert not ran_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not ran_out_of_memory(ValueError(said))
 
 
 def test_any_other_runtime_error_is_not_taken_for_memory(tiny):
