@@ -147,9 +147,10 @@ class MasterOptimizer:
 
         tensors = {_MASTER + name: master for name, master in self.whole(self.named_masters()).items()}
         numbers: dict[str, Any] = {"scaler": self._scaler.state_dict()}
-        for place, state in self._optimizer.state_dict()["state"].items():
-            for key, value in state.items():
-                if isinstance(value, torch.Tensor) and value.dim() and value.shape == self.masters[place].shape:
+        # Not of the optimizer's state_dict(), in which bitsandbytes puts some of it into a dictionary of its own.
+        for place, master in enumerate(self.masters):
+            for key, value in self._optimizer.state.get(master, {}).items():
+                if isinstance(value, torch.Tensor) and value.dim() and value.shape == master.shape:
                     for whole in self.whole({self._names[place]: value}).values():
                         tensors[f"{_STATE}{place}.{key}"] = whole
                 elif isinstance(value, torch.Tensor):
@@ -192,9 +193,24 @@ class MasterOptimizer:
             if name.startswith(_STATE):
                 place, _, key = name.removeprefix(_STATE).partition(".")
                 states.setdefault(int(place), {})[key] = value
-        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": states})
+        self._load_state(states)
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(numbers["scaler"])
+
+    def _load_state(self, states: "dict[int, dict[str, Any]]") -> None:
+        """Take over what belongs to each master, by its place."""
+        import torch
+
+        optimizer: Any = self._optimizer
+        if isinstance(optimizer, torch.optim.AdamW):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+            return
+        for place, saved in states.items():
+            # bitsandbytes would load it to the GPU for good: only what it makes itself is paged.
+            optimizer.init_state(optimizer.param_groups[0], self.masters[place], 0, place)
+            made = optimizer.state[self.masters[place]]
+            for key, value in saved.items():
+                made[key] = made[key].copy_(value) if isinstance(value, torch.Tensor) else value
 
 
 def _adamw(masters: "list[torch.Tensor]", training: TrainingSection, place: Place) -> "torch.optim.Optimizer":

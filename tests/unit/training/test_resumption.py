@@ -8,6 +8,7 @@ from tiny_model import make_tiny_base_model
 
 from tasks.contracts.errors import TrainingStopped
 from tasks.training.loop import checkpoints as checkpoints_module
+from tasks.training.loop import optimizer as optimizer_module
 from tasks.training.loop.interruption import Interruption
 
 EARLY = {"validation_rows": 4, "validations": 3, "patience": 2}
@@ -136,3 +137,35 @@ def test_a_finished_run_that_was_killed_before_it_saved_its_adapter_takes_no_ste
     again.run()
     assert passes == [0]
     assert are_equal(weights_of(again), weights_of(first))
+
+
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
+def test_qlora_goes_on_with_the_state_of_its_paged_optimizer(tiny, tmp_path, monkeypatch):
+    """On a CPU bitsandbytes pages nothing; what it keeps, and how it gives it out, is the same."""
+    from bitsandbytes.optim import PagedAdamW
+
+    made = []
+
+    def state_buffer(optimizer, master, dtype):
+        made.append(original(optimizer, master, dtype=dtype))
+        return made[-1]
+
+    original = PagedAdamW.get_state_buffer
+    monkeypatch.setattr(PagedAdamW, "get_state_buffer", state_buffer)
+    monkeypatch.setattr(optimizer_module, "_adamw", lambda masters, training, _: PagedAdamW(masters, lr=1.0))
+    settings = {"method": "qlora", "precision": "bf16"}
+    whole = small_run(tiny, **settings)
+    whole.run()
+    first = small_run(tiny, tmp_path / "checkpoints", **settings)
+    kill_at_pass(first, 20)
+    with pytest.raises(Killed):
+        first.run()
+    again = small_run(tiny, tmp_path / "checkpoints", **settings)
+    made.clear()
+    again.resume()
+    assert 0 < again.progress.step < len(again.schedule)
+    state = again.optimizer._optimizer.state[again.optimizer.masters[0]]
+    assert state["step"] == again.progress.step
+    assert any(buffer is state["state1"] for buffer in made), "bitsandbytes made it, as paged as any that it makes"
+    again.run()
+    assert are_equal(weights_of(again), weights_of(whole))
