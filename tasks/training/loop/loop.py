@@ -12,13 +12,13 @@ from tasks.training.distributed.shares import passes, shares_of
 from tasks.training.loop.batches import micro_batches
 from tasks.training.loop.checkpoints import (
     Checkpoint,
-    UnsavedCheckpoint,
     asked_tokens,
     digest_of_tensors,
     newest_sound,
-    save_checkpoint,
+    try_to_save,
 )
 from tasks.training.loop.consolidation import Consolidation
+from tasks.training.loop.ground import check_ground, ground_of
 from tasks.training.loop.interruption import Interruption, StopRequested
 from tasks.training.loop.memory import gpu_utilisation, peak_bytes, ran_out_of_memory
 from tasks.training.loop.objectives import Objective
@@ -65,7 +65,7 @@ class Loop:
         Checkpoints that cannot be used are set aside and said.
 
         Raises:
-            TrainingError: the weights in memory are not, bit by bit, those that were saved.
+            TrainingError: the newest is of another ground, or was resumed with other weights than were saved.
         """
         if self.checkpoints is None:
             return
@@ -253,8 +253,9 @@ class Loop:
         tensors |= best_tensors | self._random_at_start
         digest = digest_of_tensors(self.optimizer.whole(self.optimizer.named_masters()))
         facts = {**numbers, **best_facts, "progress": self.progress.numbers(), "digest": digest}
+        facts["ground"] = ground_of(self._trainee)
         checkpoint = Checkpoint(self.progress.step, tensors, facts, self.progress.told)
-        saved = self._group.is_main and _write(self.checkpoints, checkpoint)
+        saved = self._group.is_main and try_to_save(self.checkpoints, checkpoint)
         # The others wait for it: a process that ends before would make the launcher end the one that writes.
         return bool(self._group.sum([saved])[0])
 
@@ -277,11 +278,18 @@ class Loop:
             say(**event, again=True)
 
     def _misfit(self, checkpoint: Checkpoint) -> str:
-        """Say why a checkpoint cannot be of this training; the empty string if it may be."""
-        expected = {"digest": (), "scaler": (), "progress": tuple(Progress().numbers())}
+        """Say why a checkpoint cannot be of this training; the empty string if it may be.
+
+        Raises:
+            TrainingError: it is of this training, on another device or in another precision.
+        """
+        ground = ground_of(self._trainee)
+        expected = {"digest": (), "scaler": (), "progress": tuple(Progress().numbers()), "ground": tuple(ground)}
         if self.validation is not None:
             expected["validation"] = tuple(self.validation.numbers())
         given = {**checkpoint.tensors, **checkpoint.facts}
+        if set(given.get("ground", ())) == set(ground):
+            check_ground(checkpoint, ground, self.checkpoints)
         for name in (*expected, *random_state(self._device)):
             if name not in given:
                 return f"its state lacks {name}"
@@ -289,14 +297,3 @@ class Loop:
             if keys and set(given[name]) != set(keys):
                 return f"its state has other numbers of {name}"
         return self.optimizer.misfit(checkpoint.tensors, checkpoint.facts["digest"])
-
-
-def _write(folder: Path, checkpoint: Checkpoint) -> bool:
-    """Save a checkpoint, say so, and return whether it could be saved."""
-    try:
-        save_checkpoint(folder, checkpoint)
-    except UnsavedCheckpoint as error:
-        say("checkpoint_failed", step=checkpoint.step, reason=str(error))
-        return False
-    say("checkpoint", step=checkpoint.step)
-    return True
