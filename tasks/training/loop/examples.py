@@ -25,6 +25,12 @@ class Example:
     def __len__(self) -> int:
         return len(self.prompt_ids) + max(len(self.answer_ids), len(self.rejected_ids))
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that pass through the model: of a pair, the prompt passes with either answer."""
+        rejected = len(self.prompt_ids) + len(self.rejected_ids) if self.rejected_ids else 0
+        return len(self.prompt_ids) + len(self.answer_ids) + rejected
+
 
 @dataclass(frozen=True)
 class EncodedRows:

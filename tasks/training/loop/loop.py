@@ -126,7 +126,7 @@ class Loop:
         progress = self.progress
         progress.step = number + 1
         self._random_at_start = random_state(self._device)
-        progress.tokens += sum(self._lengths[row] for row in self.schedule[number])
+        progress.tokens += sum(self.objective.examples[row].tokens for row in self.schedule[number])
         progress.skipped += not math.isfinite(norm)
         progress.seconds += time.monotonic() - started
         progress.tell(
@@ -190,7 +190,8 @@ class Loop:
         for part, weight in passes(self._shares(number), self._lengths, self._group):
             if not in_step:
                 self.interruption.check()
-            loss = self.objective.loss_sum(part) * weight / divisor
+            self.optimizer.add_up()
+            loss = self.objective.loss_sum(part, measured=weight > 0) * weight / divisor
             total += loss.item()
             if not math.isfinite(total) and not in_step:
                 break

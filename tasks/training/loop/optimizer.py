@@ -45,7 +45,21 @@ class MasterOptimizer:
 
     def backward(self, loss: "torch.Tensor") -> None:
         """Add the gradients of a part of the step's loss."""
+        self.add_up()
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def add_up(self) -> None:
+        """Move the gradients so far to the masters, before a part is passed through the model.
+
+        Added up in bf16, which has 8 bits of a number, those of the hundredth part would round to nothing. Gradients
+        that are fp32 stay where they are; with one part a step there are none yet.
+        """
+        import torch
+
+        with torch.no_grad():
+            for weight, master in zip(self._weights, self.masters, strict=True):
+                if weight.grad is not None and weight.dtype != torch.float32:
+                    self._move_gradient(weight, master)
 
     def take_gradients(self) -> None:
         """Move the gradients to the masters, in fp32, unscaled and added up over the processes."""
@@ -53,15 +67,21 @@ class MasterOptimizer:
 
         with torch.no_grad():
             for weight, master in zip(self._weights, self.masters, strict=True):
-                master.grad = None if weight.grad is None else self._layout.part(weight.grad).float()
-                weight.grad = None
+                if weight.grad is not None:
+                    self._move_gradient(weight, master)
         self._layout.finish(self.masters)
         self._scaler.unscale_(self._optimizer)
 
+    def _move_gradient(self, weight: "torch.Tensor", master: "torch.Tensor") -> None:
+        assert weight.grad is not None
+        gradient = self._layout.part(weight.grad)
+        master.grad = gradient.float() if master.grad is None else master.grad.add_(gradient)
+        weight.grad = None
+
     def drop_gradients(self) -> None:
         """Forget what `backward` added: the step begins anew."""
-        for weight in self._weights:
-            weight.grad = None
+        for tensor in (*self._weights, *self.masters):
+            tensor.grad = None
 
     def step(self, rate: float) -> float:
         """Clip, step at a learning rate, and return the gradients' norm before clipping.

@@ -256,3 +256,38 @@ def test_small_runs_have_dropout_and_parts(tiny):
     run = small_run(tiny)
     assert SMALL["dropout"] > 0
     assert all(len(run._parts(number)) > 1 for number in range(len(run.schedule)))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_gradients_of_many_small_parts_are_not_lost_in_half_precision(precision, tiny):
+    """Of 300 equal parts a sum in bf16 keeps about 256, in which a part is half of the last digit."""
+    import torch
+
+    run = small_run(tiny, precision=precision, device="auto", rows=[Example((5, 6), (7,))], dropout=0.0)
+    optimizer = run.optimizer
+    weight, master = optimizer._weights[0], optimizer.masters[0]
+    for _ in range(300):
+        optimizer.backward((weight.float() * 0.01).sum())
+    optimizer.take_gradients()
+    part = torch.tensor(0.01, dtype=weight.dtype).item()
+    assert torch.allclose(master.grad, torch.full_like(master.grad, 300 * part), rtol=1e-5)
+
+
+def test_half_precision_gradients_wait_in_the_masters_and_are_dropped_with_the_step(tiny):
+    """Before a part's forward pass they are in one place only."""
+    run = small_run(tiny, precision="bf16", micro_batch_tokens=1)
+    original, waiting = run.objective.loss_sum, []
+
+    def loss_sum(rows, **settings):
+        weights, masters = run.optimizer._weights, run.optimizer.masters
+        waiting.append([sum(t.grad is not None for t in tensors) for tensors in (weights, masters)])
+        return original(rows, **settings)
+
+    run.objective.loss_sum = loss_sum
+    run._random_at_start = {}
+    run._gradients(0)
+    count = len(run.optimizer.masters)
+    assert waiting == [[0, 0], *([[0, count]] * (len(waiting) - 1))]
+    assert len(waiting) == 4
+    run.optimizer.drop_gradients()
+    assert all(tensor.grad is None for tensor in (*run.optimizer._weights, *run.optimizer.masters))
