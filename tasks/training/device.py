@@ -16,8 +16,20 @@ def choose_device(training: TrainingSection) -> "tuple[torch.device, torch.dtype
 
     Raises:
         TrainingError: training.device is "cuda" and there is no CUDA device; training.precision is "fp16" on a CPU;
-            training.method is "qlora" and bitsandbytes does not run here.
+            training.method is "qlora" and bitsandbytes does not run here; training.ewc_weight is set and it is fp16.
     """
+    import torch
+
+    device, dtype = _choose(training)
+    if training.ewc_weight and dtype == torch.float16:
+        raise TrainingError(
+            f"training.ewc_weight is {training.ewc_weight:g}, and training.precision {training.precision} is fp16 on "
+            "this device, in which the squared gradients of single rows vanish; expected bf16 or fp32"
+        )
+    return device, dtype
+
+
+def _choose(training: TrainingSection) -> "tuple[torch.device, torch.dtype]":
     import torch
 
     has_gpu = torch.cuda.is_available()

@@ -257,6 +257,7 @@ def _say_start(planned: PlannedRun, loop: Loop) -> None:
             "rows_cut_off": planned.replayed.cut_off,
         },
         longest_row_tokens=planned.longest_row_tokens,
+        longest_tokens=max(len(example) for example in planned.work.examples),
         device=str(trainee.place.device),
         precision=str(trainee.place.dtype).removeprefix("torch."),
         trainable_parameters=sum(parameter.numel() for parameter in trainee.trained_parameters().values()),

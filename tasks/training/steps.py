@@ -22,7 +22,7 @@ from tasks.training.plan.verdict import refuse_what_cannot_fit
 @task(name="prepare base model", cache_policy=NO_CACHE)
 def prepare_base_model(config: RetrainConfig, home: Home, store: Store) -> BaseModelRef:
     """Keep the base model as safetensors, by digest."""
-    base = base_models.prepare_base_model(config.base_model, home, store)
+    base = base_models.prepare_base_model(config.base_model, home, store, config.serving.system_prompt)
     adapters.log.info("Base model %s (%s)", base.source, base.digest[:12])
     return base
 

@@ -168,6 +168,12 @@ def test_all_processes_take_smaller_parts_when_one_runs_out_of_memory(trained_by
     assert losses(events) == pytest.approx(losses(undisturbed), rel=1e-4)
 
 
+def test_the_others_wait_for_a_process_that_writes_a_large_checkpoint(trained_by_two):
+    """NCCL's own 10 minutes are fewer than a checkpoint of many gigabytes may take, with its digests."""
+    folder = trained_by_two["overflow"].parent
+    assert [float((folder / f"timeout{rank}").read_text()) for rank in range(2)] == [7200, 7200]
+
+
 def test_a_loss_that_is_not_a_number_on_one_process_ends_all_with_one_sentence(trained_by_two):
     *_, last = read_jsonl(trained_by_two["not a number"] / "events.jsonl")
     assert last["event"] == "error"

@@ -14,9 +14,19 @@ from tasks.training.distributed.joining import joined
 from tasks.training.loop.interruption import Interruption
 from tasks.training.loop.loop import Loop
 
+
+def seconds_that_it_waits():
+    """Return how long a process of this group waits for the others."""
+    import torch
+    from torch.distributed.distributed_c10d import _get_default_group
+
+    return _get_default_group()._get_backend(torch.device("cpu")).options._timeout.total_seconds()
+
+
 if __name__ == "__main__":
     orders = json.loads(Path(sys.argv[1]).read_text())
     with joined() as group:
+        Path(sys.argv[1]).with_name(f"timeout{group.rank}").write_text(str(seconds_that_it_waits()))
         plain = Loop._summed_gradients
         for order in orders:
             training = TrainingSection.model_validate(order["training"])

@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from tasks.contracts.worker import speak_of_errors_only
 from tasks.training.distributed.group import ALONE, Group
@@ -15,6 +16,10 @@ ON_CPU = "ACCELERATE_USE_CPU"
 """Environment: "true" if no GPU is used; accelerate's own name."""
 LOST_PEER = 75
 """Exit status of a process that ended because another one did; the launcher looks for that one."""
+
+_LONGEST_WAIT = timedelta(hours=2)
+"""The main process plans and writes checkpoints alone: 840 GB where 70 billion weights are fully trained. NCCL's own 10
+minutes would end the others, which wait for it."""
 
 _LOST_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting", "gloo")
 
@@ -51,7 +56,7 @@ def joined() -> Iterator[Group]:
 def _connect() -> Group:
     from accelerate import PartialState
 
-    state = PartialState(cpu=os.environ[ON_CPU] == "true")
+    state = PartialState(cpu=os.environ[ON_CPU] == "true", timeout=_LONGEST_WAIT)
     assert state.num_processes == int(os.environ["WORLD_SIZE"]), "accelerate has not connected the processes"
     nodes = state.num_processes // int(os.environ["LOCAL_WORLD_SIZE"])
     return Group(state.process_index, state.num_processes, nodes, device=str(state.device))

@@ -84,6 +84,17 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     return target
 
 
+def try_to_save(folder: Path, checkpoint: Checkpoint) -> bool:
+    """Write a checkpoint, say so, and return whether it could be written."""
+    try:
+        save_checkpoint(folder, checkpoint)
+    except UnsavedCheckpoint as error:
+        say("checkpoint_failed", step=checkpoint.step, reason=str(error))
+        return False
+    say("checkpoint", step=checkpoint.step)
+    return True
+
+
 def checkpoints_in(folder: Path) -> list[Path]:
     """Return the complete checkpoints, newest first; what a killed process left half-written is not among them."""
     found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]

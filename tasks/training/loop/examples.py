@@ -25,6 +25,12 @@ class Example:
     def __len__(self) -> int:
         return len(self.prompt_ids) + max(len(self.answer_ids), len(self.rejected_ids))
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that pass through the model: of a pair, the prompt passes with either answer."""
+        rejected = len(self.prompt_ids) + len(self.rejected_ids) if self.rejected_ids else 0
+        return len(self.prompt_ids) + len(self.answer_ids) + rejected
+
 
 @dataclass(frozen=True)
 class EncodedRows:
@@ -98,9 +104,10 @@ def encode_rows(
         whose: the config key that names the rows, for a message; empty: those of the data set.
 
     Raises:
-        TrainingError: no row fits, or the objective is dpo and a row has no rejected answer.
+        TrainingError: the chat template refuses a row, no row fits, or the objective is dpo and a row has no rejected
+            answer.
     """
-    examples = [encoder.encode(row) for row in read_jsonl(path)]
+    examples = _encoded(path, encoder, whose)
     rows = f"{len(examples)} rows of {whose}" if whose else f"{len(examples)} rows"
     if training.objective == "dpo":
         without = sum(not example.rejected_ids for example in examples)
@@ -124,6 +131,23 @@ def encode_rows(
         )
     cut_off = sum(fit is not None and fit != example for fit, example in zip(fitting, examples, strict=True))
     return EncodedRows(kept, left_out=len(examples) - len(kept), cut_off=cut_off)
+
+
+def _encoded(path: Path, encoder: RowEncoder, whose: str) -> list[Example]:
+    """Encode all rows, or count those that the chat template refuses, as one that wants roles to take turns does."""
+    examples, refused = [], []
+    for row in read_jsonl(path):
+        try:
+            examples.append(encoder.encode(row))
+        except ValueError as error:
+            refused.append((row["id"], error))
+    if refused:
+        (first, reason), rows = refused[0], f"{len(examples) + len(refused)} rows" + (f" of {whose}" if whose else "")
+        raise TrainingError(
+            f"{len(refused)} of {rows} cannot be spelled, first {first}: {reason}; leave them out, or give another "
+            "base_model.chat_template or serving.system_prompt"
+        )
+    return examples
 
 
 def fitted(example: Example, longest: int, long_rows: str) -> Example | None:

@@ -12,13 +12,13 @@ from tasks.training.distributed.shares import passes, shares_of
 from tasks.training.loop.batches import micro_batches
 from tasks.training.loop.checkpoints import (
     Checkpoint,
-    UnsavedCheckpoint,
     asked_tokens,
     digest_of_tensors,
     newest_sound,
-    save_checkpoint,
+    try_to_save,
 )
 from tasks.training.loop.consolidation import Consolidation
+from tasks.training.loop.ground import check_ground, ground_of
 from tasks.training.loop.interruption import Interruption, StopRequested
 from tasks.training.loop.memory import gpu_utilisation, peak_bytes, ran_out_of_memory
 from tasks.training.loop.objectives import Objective
@@ -65,7 +65,7 @@ class Loop:
         Checkpoints that cannot be used are set aside and said.
 
         Raises:
-            TrainingError: the weights in memory are not, bit by bit, those that were saved.
+            TrainingError: the newest is of another ground, or was resumed with other weights than were saved.
         """
         if self.checkpoints is None:
             return
@@ -126,7 +126,7 @@ class Loop:
         progress = self.progress
         progress.step = number + 1
         self._random_at_start = random_state(self._device)
-        progress.tokens += sum(self._lengths[row] for row in self.schedule[number])
+        progress.tokens += sum(self.objective.examples[row].tokens for row in self.schedule[number])
         progress.skipped += not math.isfinite(norm)
         progress.seconds += time.monotonic() - started
         progress.tell(
@@ -190,7 +190,8 @@ class Loop:
         for part, weight in passes(self._shares(number), self._lengths, self._group):
             if not in_step:
                 self.interruption.check()
-            loss = self.objective.loss_sum(part) * weight / divisor
+            self.optimizer.add_up()
+            loss = self.objective.loss_sum(part, measured=weight > 0) * weight / divisor
             total += loss.item()
             if not math.isfinite(total) and not in_step:
                 break
@@ -212,6 +213,8 @@ class Loop:
         set_random_state(self._random_at_start, self._device)
         self._group.reseed(self._training.seed, number)
         rows, largest = self.schedule[number], self._largest_part(number)
+        if self.progress.most_tokens:  # a row that alone is longer stays as it is, however small the limit becomes
+            largest = min(largest, self.progress.most_tokens)
         if len(self._parts(number)) == len(rows):
             raise TrainingError(
                 f"the memory ran out on a single row of {max(self._lengths[row] for row in rows)} tokens; lower "
@@ -251,8 +254,9 @@ class Loop:
         tensors |= best_tensors | self._random_at_start
         digest = digest_of_tensors(self.optimizer.whole(self.optimizer.named_masters()))
         facts = {**numbers, **best_facts, "progress": self.progress.numbers(), "digest": digest}
+        facts["ground"] = ground_of(self._trainee)
         checkpoint = Checkpoint(self.progress.step, tensors, facts, self.progress.told)
-        saved = self._group.is_main and _write(self.checkpoints, checkpoint)
+        saved = self._group.is_main and try_to_save(self.checkpoints, checkpoint)
         # The others wait for it: a process that ends before would make the launcher end the one that writes.
         return bool(self._group.sum([saved])[0])
 
@@ -275,11 +279,18 @@ class Loop:
             say(**event, again=True)
 
     def _misfit(self, checkpoint: Checkpoint) -> str:
-        """Say why a checkpoint cannot be of this training; the empty string if it may be."""
-        expected = {"digest": (), "scaler": (), "progress": tuple(Progress().numbers())}
+        """Say why a checkpoint cannot be of this training; the empty string if it may be.
+
+        Raises:
+            TrainingError: it is of this training, on another device or in another precision.
+        """
+        ground = ground_of(self._trainee)
+        expected = {"digest": (), "scaler": (), "progress": tuple(Progress().numbers()), "ground": tuple(ground)}
         if self.validation is not None:
             expected["validation"] = tuple(self.validation.numbers())
         given = {**checkpoint.tensors, **checkpoint.facts}
+        if set(given.get("ground", ())) == set(ground):
+            check_ground(checkpoint, ground, self.checkpoints)
         for name in (*expected, *random_state(self._device)):
             if name not in given:
                 return f"its state lacks {name}"
@@ -287,14 +298,3 @@ class Loop:
             if keys and set(given[name]) != set(keys):
                 return f"its state has other numbers of {name}"
         return self.optimizer.misfit(checkpoint.tensors, checkpoint.facts["digest"])
-
-
-def _write(folder: Path, checkpoint: Checkpoint) -> bool:
-    """Save a checkpoint, say so, and return whether it could be saved."""
-    try:
-        save_checkpoint(folder, checkpoint)
-    except UnsavedCheckpoint as error:
-        say("checkpoint_failed", step=checkpoint.step, reason=str(error))
-        return False
-    say("checkpoint", step=checkpoint.step)
-    return True

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 EAGER_ATTENTION_BYTES = 1_500_000_000
 """On a CPU, eager attention trains short rows faster than the fused kernel, whose backward pass is slow there; it keeps
 all scores, so longer rows go through the kernel (DECISIONS.md)."""
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says in a RuntimeError: of a CPU's memory, of CUDA's own allocations, of cuBLAS's."""
 
 
 def attention_bytes(config: Any, batch: Sequence[Example]) -> int:
@@ -62,9 +64,9 @@ def gpu_utilisation(device: "torch.device") -> int | None:
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that there was no memory left; torch raises a plain RuntimeError for a CPU's."""
+    """Say whether an error means that there was no memory left; only torch's own allocator of a GPU has a class."""
     import torch
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _NO_MEMORY)

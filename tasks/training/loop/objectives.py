@@ -23,8 +23,13 @@ class Objective(ABC):
         self.trainee, self.examples = trainee, examples
 
     @abstractmethod
-    def loss_sum(self, rows: Sequence[int]) -> "torch.Tensor":
-        """Return the loss of some examples, summed."""
+    def loss_sum(self, rows: Sequence[int], measured: bool = True) -> "torch.Tensor":
+        """Return the loss of some examples, summed.
+
+        Args:
+            rows: their numbers.
+            measured: whether `measures` shall speak of them; not where a pass is repeated, or is no part of a step.
+        """
 
     def divisor(self, rows: Sequence[int]) -> int:
         """Return what the loss of these examples is divided by: their answers' tokens, unless said otherwise."""
@@ -44,7 +49,7 @@ class Objective(ABC):
 class Supervised(Objective):
     """Cross-entropy of the answers' tokens, in nats."""
 
-    def loss_sum(self, rows: Sequence[int]) -> "torch.Tensor":
+    def loss_sum(self, rows: Sequence[int], measured: bool = True) -> "torch.Tensor":
         """Return the loss of some examples, summed over their answers' tokens."""
         return self.trainee.answer_losses(self._answers(rows))[0].sum()
 
@@ -75,14 +80,15 @@ class Preference(Objective):
                 margins[row] += self._margins([row]).item() * counts
         self._margins_at_start = group.sum(margins)
 
-    def loss_sum(self, rows: Sequence[int]) -> "torch.Tensor":
+    def loss_sum(self, rows: Sequence[int], measured: bool = True) -> "torch.Tensor":
         """Return the loss of some pairs, summed."""
         from torch.nn.functional import logsigmoid
 
         margins = self._margins(rows)
         at_start = margins.new_tensor([self._margins_at_start[row] for row in rows])
         rewards = self._beta * (margins - at_start)
-        self._rewards += [reward.item() for reward in rewards.detach()]
+        if measured:
+            self._rewards += [reward.item() for reward in rewards.detach()]
         return -logsigmoid(rewards).sum()
 
     def measures(self) -> dict[str, float]:
@@ -110,7 +116,7 @@ class Distillation(Objective):
         super().__init__(trainee, examples)
         self._teacher = teacher
 
-    def loss_sum(self, rows: Sequence[int]) -> "torch.Tensor":
+    def loss_sum(self, rows: Sequence[int], measured: bool = True) -> "torch.Tensor":
         """Return the loss of some examples, summed over their answers' tokens."""
         import torch
         from torch.nn.functional import cross_entropy, kl_div, log_softmax

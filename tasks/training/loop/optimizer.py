@@ -47,7 +47,21 @@ class MasterOptimizer:
 
     def backward(self, loss: "torch.Tensor") -> None:
         """Add the gradients of a part of the step's loss."""
+        self.add_up()
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def add_up(self) -> None:
+        """Move the gradients so far to the masters, before a part is passed through the model.
+
+        Added up in bf16, which has 8 bits of a number, those of the hundredth part would round to nothing. Gradients
+        that are fp32 stay where they are; with one part a step there are none yet.
+        """
+        import torch
+
+        with torch.no_grad():
+            for weight, master in zip(self._weights, self.masters, strict=True):
+                if weight.grad is not None and weight.dtype != torch.float32:
+                    self._move_gradient(weight, master)
 
     def take_gradients(self) -> None:
         """Move the gradients to the masters, in fp32, unscaled and added up over the processes."""
@@ -55,15 +69,21 @@ class MasterOptimizer:
 
         with torch.no_grad():
             for weight, master in zip(self._weights, self.masters, strict=True):
-                master.grad = None if weight.grad is None else self._layout.part(weight.grad).float()
-                weight.grad = None
+                if weight.grad is not None:
+                    self._move_gradient(weight, master)
         self._layout.finish(self.masters)
         self._scaler.unscale_(self._optimizer)
 
+    def _move_gradient(self, weight: "torch.Tensor", master: "torch.Tensor") -> None:
+        assert weight.grad is not None
+        gradient = self._layout.part(weight.grad)
+        master.grad = gradient.float() if master.grad is None else master.grad.add_(gradient)
+        weight.grad = None
+
     def drop_gradients(self) -> None:
         """Forget what `backward` added: the step begins anew."""
-        for weight in self._weights:
-            weight.grad = None
+        for tensor in (*self._weights, *self.masters):
+            tensor.grad = None
 
     def step(self, rate: float) -> float:
         """Clip, step at a learning rate, and return the gradients' norm before clipping.
@@ -149,9 +169,10 @@ class MasterOptimizer:
 
         tensors = {_MASTER + name: master for name, master in self.whole(self.named_masters()).items()}
         numbers: dict[str, Any] = {"scaler": self._scaler.state_dict()}
-        for place, state in self._optimizer.state_dict()["state"].items():
-            for key, value in state.items():
-                if isinstance(value, torch.Tensor) and value.dim() and value.shape == self.masters[place].shape:
+        # Not of the optimizer's state_dict(), in which bitsandbytes puts some of it into a dictionary of its own.
+        for place, master in enumerate(self.masters):
+            for key, value in self._optimizer.state.get(master, {}).items():
+                if isinstance(value, torch.Tensor) and value.dim() and value.shape == master.shape:
                     for whole in self.whole({self._names[place]: value}).values():
                         tensors[f"{_STATE}{place}.{key}"] = whole
                 elif isinstance(value, torch.Tensor):
@@ -194,9 +215,24 @@ class MasterOptimizer:
             if name.startswith(_STATE):
                 place, _, key = name.removeprefix(_STATE).partition(".")
                 states.setdefault(int(place), {})[key] = value
-        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": states})
+        self._load_state(states)
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(numbers["scaler"])
+
+    def _load_state(self, states: "dict[int, dict[str, Any]]") -> None:
+        """Take over what belongs to each master, by its place."""
+        import torch
+
+        optimizer: Any = self._optimizer
+        if isinstance(optimizer, torch.optim.AdamW):
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+            return
+        for place, saved in states.items():
+            # bitsandbytes would load it to the GPU for good: only what it makes itself is paged.
+            optimizer.init_state(optimizer.param_groups[0], self.masters[place], 0, place)
+            made = optimizer.state[self.masters[place]]
+            for key, value in saved.items():
+                made[key] = made[key].copy_(value) if isinstance(value, torch.Tensor) else value
 
 
 def _adamw(masters: "list[torch.Tensor]", training: TrainingSection, place: Place) -> "torch.optim.Optimizer":

@@ -12,7 +12,7 @@ class Progress:
 
     Attributes:
         step: optimizer steps that were taken.
-        tokens: tokens that were trained on, padding not counted.
+        tokens: tokens that were trained on, padding not counted; of a pair the prompt with either answer.
         seconds: time in the loop, of all its processes so far.
         most_tokens: the largest micro-batch, in tokens with padding; 0: no limit.
         skipped: steps that changed nothing, because scaled gradients were too large for fp16.

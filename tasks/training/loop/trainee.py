@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.hidden_modules import hidden_modules
+from tasks.contracts.jsonl import digest_of_file
 from tasks.contracts.training_config import TrainingSection
 from tasks.training.distributed.group import ALONE, Group
 from tasks.training.distributed.layout import lay_out
@@ -170,6 +171,13 @@ class Trainee:
             self.tokenizer.save_pretrained(out)
         for card in out.rglob("README.md"):  # peft's empty model card
             card.unlink()
+
+    def start_digest(self) -> str:
+        """Return the digest of PiSSA's first matrices, which the base's weights go without; empty for other methods.
+
+        They come of a decomposition, which threads and devices compute with other last digits, or other signs.
+        """
+        return digest_of_file(Path(self._start.name) / "adapter_model.safetensors") if self._start is not None else ""
 
     def _save_layers(self, out: Path, base_name: str, trained: "dict[str, torch.Tensor] | None") -> None:
         _name_base(self.layers, base_name)

@@ -84,7 +84,7 @@ class Validation:
                 leaves_off = interruption.requested and not group.sharded
                 if leaves_off:
                     break
-                own += self._objective.loss_sum([row]).item() * counts
+                own += self._objective.loss_sum([row], measured=False).item() * counts
         transformer.train()
         # With several processes, a request that came after the last look is heard by all of them here.
         leaves_off = leaves_off or (interruption.requested and group.size > 1)

@@ -10,7 +10,9 @@ from tasks.contracts.config import BaseModelSection
 from tasks.contracts.errors import BaseModelError
 from tasks.contracts.home import Home
 from tasks.contracts.store import Store
-from tasks.training.base_model import find_gguf, prepare_base_model
+from tasks.training.base_model import prepare_base_model
+from tasks.training.base_weights import check_weights
+from tasks.training.gguf_wheel import find_gguf
 
 
 @pytest.fixture
@@ -135,6 +137,94 @@ def test_a_model_that_does_not_write_from_left_to_right_is_refused(model, tmp_pa
 def test_a_model_without_a_context_length_is_refused(model, tmp_path):
     edit(model / "config.json", max_position_embeddings=0)
     assert "max_position_embeddings 0; expected a positive number" in refusal(f"dir:{model}", tmp_path)
+
+
+def rewrite(model, change):
+    """Write a model's weights anew, changed."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(model / "model.safetensors")
+    change(weights)
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_model_whose_files_lack_weights_is_refused_because_they_would_be_random(tmp_path):
+    """As an embedding or a reward model: its head is no language model's."""
+    untied = make_tiny_base_model(tmp_path / "untied", tied=False)
+    rewrite(untied, lambda weights: weights.pop("lm_head.weight"))
+    assert "whose files lack 1 weights of LlamaForCausalLM, such as lm_head.weight" in refusal(
+        f"dir:{untied}", tmp_path
+    )
+
+
+def test_a_model_that_lacks_a_layer_is_refused(model, tmp_path):
+    edit(model / "config.json", num_hidden_layers=3)
+    assert "lack 9 weights of LlamaForCausalLM, such as model.layers.2." in refusal(f"dir:{model}", tmp_path)
+
+
+def test_a_weight_of_another_shape_is_refused(model, tmp_path):
+    edit(model / "config.json", intermediate_size=96)
+    assert "AutoModelForCausalLM cannot load" in refusal(f"dir:{model}", tmp_path)
+
+
+def test_a_file_that_was_cut_off_is_refused(model, tmp_path):
+    whole = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert "whose model.safetensors is missing or no whole safetensors file" in refusal(f"dir:{model}", tmp_path)
+
+
+def test_a_missing_file_of_several_is_named(model, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(model).save_pretrained(tmp_path / "parts", max_shard_size="100KB")
+    (model / "model.safetensors").unlink()
+    for path in (tmp_path / "parts").glob("model*"):
+        path.rename(model / path.name)
+    store = Store(tmp_path / "sound")
+    assert prepare_base_model(BaseModelSection(source=f"dir:{model}"), Home(tmp_path / "home"), store).path.is_dir()
+    lost = sorted(model.glob("model-00002-of-*.safetensors"))[0]
+    lost.unlink()
+    assert f"whose {lost.name} is missing" in refusal(f"dir:{model}", tmp_path)
+
+
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "pad_token_id": 0,
+    "max_position_embeddings": 64,
+}
+SOUND = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
+    "opt": {**SMALL, "ffn_dim": 48, "word_embed_proj_dim": 32},
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 2},
+    "gpt_neox": SMALL,
+    "phi3": SMALL,
+    "qwen2": {**SMALL, "tie_word_embeddings": True},
+    "qwen3": SMALL,
+    "gemma2": SMALL,
+    "gemma3_text": SMALL,
+    "mixtral": {**SMALL, "num_local_experts": 2, "num_experts_per_tok": 1},
+    "qwen3_moe": {**SMALL, "num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16},
+}
+
+
+@pytest.mark.parametrize("kind", SOUND)
+def test_models_of_many_families_are_sound_as_they_are_saved(kind, tmp_path):
+    """Some of them have their weights under other names in files than in memory, or several in one."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(kind, vocab_size=64, bos_token_id=1, eos_token_id=2, **SOUND[kind])
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    check_weights(tmp_path, AutoConfig.from_pretrained(tmp_path), "dir:sound")
+    rewrite(
+        tmp_path, lambda weights: weights.pop(max(weights, key=lambda name: ("layers" in name, "h." in name, name)))
+    )
+    with pytest.raises(BaseModelError, match="whose files lack"):
+        check_weights(tmp_path, AutoConfig.from_pretrained(tmp_path), "dir:broken")
 
 
 def test_a_tokenizer_without_an_end_token_is_refused(model, tmp_path):

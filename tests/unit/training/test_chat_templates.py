@@ -84,6 +84,39 @@ def test_a_template_that_cannot_be_used_is_one_sentence_with_its_key(mute, tmp_p
     assert list(Store(tmp_path / "store").entries("base")) == []
 
 
+NO_SYSTEM = (
+    "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['content'] }}{% endif %}{% endfor %}"
+)
+REFUSES = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHAT_TEMPLATE
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (NO_SYSTEM, r"leaves out serving\.system_prompt; expected a template with a system role"),
+        (REFUSES, r"cannot spell serving\.system_prompt: the chat template refuses .*: no system role; expected"),
+    ],
+)
+def test_a_template_that_does_not_take_the_system_prompt_is_refused_also_for_a_base_that_is_kept(
+    mute, tmp_path, text, says
+):
+    path = written(tmp_path, text)
+    section, home, store = (
+        BaseModelSection(source=f"dir:{mute}", chat_template=str(path)),
+        Home(tmp_path),
+        Store(tmp_path),
+    )
+    kept = prepare_base_model(section, home, store)
+    with pytest.raises(BaseModelError, match=rf"^base_model\.chat_template is '{path}', which {says}"):
+        prepare_base_model(section, home, store, "Answer in one sentence.")
+    assert prepare_base_model(section, home, store, "") == kept
+
+
+def test_a_template_that_takes_the_system_prompt_is_fine(mute, tmp_path):
+    section = BaseModelSection(source=f"dir:{mute}", chat_template=str(written(tmp_path, CHAT_TEMPLATE)))
+    assert prepare_base_model(section, Home(tmp_path), Store(tmp_path), " Answer in one sentence. \n").path.is_dir()
+
+
 def test_a_file_that_cannot_be_read_is_one_sentence(mute, tmp_path):
     with pytest.raises(BaseModelError, match=r"chat_template is '.*gone\.jinja', which cannot be read \(No such file"):
         prepare(mute, tmp_path / "gone.jinja", tmp_path)

@@ -11,9 +11,12 @@ from safetensors.torch import load_file, save_file
 from small_runs import are_equal, small_run, weights_of
 from tiny_model import make_tiny_base_model
 
+from tasks.contracts import worker
 from tasks.contracts.errors import TrainingError
 from tasks.contracts.store import MANIFEST, Store, write_manifest
+from tasks.contracts.worker import WorkerOrder
 from tasks.training.adapter import remove_abandoned, unfinished_trainings
+from tasks.training.distributed.launch import explain_ends
 from tasks.training.loop.checkpoints import checkpoints_in, digest_of_tensors
 from tasks.training.loop.optimizer import MasterOptimizer
 from tasks.training.oom_killer import OomWatch, oom_kills
@@ -216,10 +219,12 @@ def test_a_run_that_the_kernel_killed_goes_on_with_the_smaller_micro_batches_tha
     folder = shutil.copytree(kept[1], tmp_path / "training")
     shutil.rmtree(folder / "step-000009")
     watch = OomWatch(folder)
-    watch.note({"event": "start", "micro_batch_tokens": 38})
-    killed = TrainingError("it was killed")
+    watch.note({"event": "start", "micro_batch_tokens": 38, "longest_tokens": 17})
+    killed, failed = TrainingError("it was killed (SIGKILL)"), TrainingError("the loss at step 3 is nan")
     assert watch.after(killed) is killed, "by somebody else: nothing changes"
     watch._kills -= 1  # as if the kernel's counter had risen
+    assert watch.after(failed) is failed, "the kernel killed a process of somebody else"
+    assert not (folder / "micro_batch_tokens").exists()
     assert "the next attempt begins with micro-batches of 19 instead of 38 tokens" in str(watch.after(killed))
     run = small_run(tiny, folder)
     run.resume()
@@ -230,6 +235,29 @@ def test_a_run_that_the_kernel_killed_goes_on_with_the_smaller_micro_batches_tha
     again = small_run(tiny, folder)
     again.resume()
     assert sum(event["event"] == "smaller" for event in again.progress.told) <= 2
+
+
+def test_a_single_row_that_the_kernel_killed_a_run_on_is_said_and_no_smaller_attempt_is_promised(tmp_path):
+    watch, killed = OomWatch(tmp_path), TrainingError("it was killed (SIGKILL)")
+    watch._kills -= 1
+    watch.note({"event": "start", "micro_batch_tokens": 60, "longest_tokens": 40})
+    assert "begins with micro-batches of 40 instead of 60 tokens" in str(watch.after(killed)), "not of 30: a row has 40"
+    watch.note({"event": "smaller", "to_tokens": 40})
+    said = str(watch.after(killed))
+    assert "on a single row of 40 tokens: lower training.max_length_tokens, or set" in said
+    assert "next attempt" not in said
+    assert (tmp_path / "micro_batch_tokens").read_text() == "40"
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_killed_process_is_told_from_one_that_failed_by_what_its_parent_says(several, tmp_path):
+    """In the very words of the parent of one process, and of the launcher of several."""
+    order = WorkerOrder("tasks.training.process", {}, tmp_path / "log", TrainingError, "lower it")
+    said = explain_ends([(9, 1, -9)], 2) if several else worker._explain_exit(-9, order, 0)
+    watch = OomWatch(tmp_path / "checkpoints")
+    watch.note({"event": "start", "micro_batch_tokens": 60, "longest_tokens": 20})
+    watch._kills -= 1
+    assert "begins with micro-batches of 30" in str(watch.after(TrainingError(said)))
 
 
 def test_the_kernels_counter_is_read_where_there_is_one(tmp_path):

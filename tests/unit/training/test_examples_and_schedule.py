@@ -8,9 +8,10 @@ from tiny_model import make_tiny_base_model
 
 from tasks.contracts.engine import TEMPLATE_DATE, load_chat_template
 from tasks.contracts.errors import TrainingError
+from tasks.contracts.jsonl import write_jsonl
 from tasks.contracts.training_config import TrainingSection
 from tasks.training.loop.batches import batches_by_length, micro_batches, plan_steps
-from tasks.training.loop.examples import RowEncoder
+from tasks.training.loop.examples import RowEncoder, encode_rows
 from tasks.training.loop.schedule import learning_rate_at
 
 ROW = {"messages": [{"role": "user", "content": "Name it."}, {"role": "assistant", "content": "Return the sum."}]}
@@ -48,6 +49,22 @@ def test_a_template_that_writes_the_date_teaches_the_day_that_servables_keep(tok
     example = RowEncoder(dated, "").encode(ROW)
     assert tokenizer.decode(example.prompt_ids).startswith(TEMPLATE_DATE)
     assert tokenizer.decode(example.answer_ids) == "Return the sum." + tokenizer.eos_token
+
+
+def test_rows_that_the_chat_template_refuses_are_counted_and_the_first_is_named(tokenizer, tmp_path):
+    strict = copy.deepcopy(tokenizer)
+    strict.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        + tokenizer.chat_template
+    )
+    own = {"messages": [{"role": "system", "content": "Be long."}, *ROW["messages"]]}
+    write_jsonl(tmp_path / "rows.jsonl", [{"id": "a" * 64, **ROW}, {"id": "b" * 64, **own}, {"id": "c" * 64, **own}])
+    said = (
+        f"^2 of 3 rows of training.replay cannot be spelled, first {'b' * 64}: the chat template refuses this "
+        "conversation: System role not supported; leave them out, or give another base_model.chat_template"
+    )
+    with pytest.raises(TrainingError, match=said):
+        encode_rows(tmp_path / "rows.jsonl", RowEncoder(strict, ""), TrainingSection(), 512, "training.replay")
 
 
 def test_a_rendered_conversation_with_its_answer_is_that_of_transformers(tokenizer):

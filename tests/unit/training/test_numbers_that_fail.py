@@ -10,6 +10,7 @@ from tiny_model import make_tiny_base_model
 
 from tasks.contracts.errors import TrainingError
 from tasks.training.loop.examples import Example
+from tasks.training.loop.memory import ran_out_of_memory
 
 PARTS = {"one batch": 0, "micro-batches": 60, "single rows": 1}
 OBJECTIVES = {
@@ -84,7 +85,9 @@ def test_a_gradient_that_is_not_a_number_stops_within_its_step_and_changes_nothi
 def test_a_loss_that_is_not_a_number_stops_within_its_micro_batch(tiny):
     run = small_run(tiny)
     original = run.objective.loss_sum
-    passes = call_at_pass(run, 5, lambda: setattr(run.objective, "loss_sum", lambda rows: original(rows) * math.inf))
+    passes = call_at_pass(
+        run, 5, lambda: setattr(run.objective, "loss_sum", lambda rows, **_: original(rows) * math.inf)
+    )
     with pytest.raises(TrainingError, match=r"the loss at step \d is inf; lower training\.learning_rate"):
         run.run()
     assert passes[0] <= 6
@@ -168,9 +171,9 @@ def test_after_memory_ran_out_a_step_draws_the_random_numbers_that_it_would_have
     run = small_run(tiny, micro_batch_tokens=1)
     original, passes = run.objective.loss_sum, []
 
-    def fail_once(rows):
+    def fail_once(rows, **settings):
         passes.append(rows)
-        loss = original(rows)
+        loss = original(rows, **settings)
         if len(passes) == 3:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
         return loss
@@ -195,7 +198,7 @@ def forget_to_shrink(run):
 def test_a_single_row_that_does_not_fit_is_one_sentence_with_the_keys_to_change(tiny):
     run = small_run(tiny, micro_batch_tokens=1)
 
-    def fail(_rows):
+    def fail(_rows, **_):
         raise MemoryError
 
     run.objective.loss_sum = fail
@@ -203,10 +206,44 @@ def test_a_single_row_that_does_not_fit_is_one_sentence_with_the_keys_to_change(
         run.run()
 
 
+def test_a_long_row_that_does_not_fit_ends_the_run_although_short_ones_share_parts(tiny):
+    """Beside it, two short rows fit into half of it: the limit has to go on falling for the end to come."""
+    lengths = (75, 75, 80, 85, 90, 95, 100, 400)
+    rows = [Example((5,) * (length - 4), (7, 8, 9, 1)) for length in lengths]
+    run = small_run(tiny, rows=rows, batch_rows=8, micro_batch_tokens=800, epochs=1)
+    original, told = run.objective.loss_sum, []
+
+    def fail_at_the_longest(part, **settings):
+        if max(lengths[row] for row in part) == 400:
+            assert len(told) < 20, "it goes on for ever"
+            raise MemoryError
+        return original(part, **settings)
+
+    run.objective.loss_sum = fail_at_the_longest
+    run.progress.tell = lambda event, **facts: told.append((event, facts["from_tokens"], facts["to_tokens"]))
+    with pytest.raises(TrainingError, match="the memory ran out on a single row of 400 tokens"):
+        run.run()
+    assert told == [("smaller", 700, 350), ("smaller", 350, 175), ("smaller", 175, 87)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to",
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_memory_that_is_short_is_known_by_what_torch_says_of_it(said):
+    assert ran_out_of_memory(RuntimeError(said))
+    assert not ran_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not ran_out_of_memory(ValueError(said))
+
+
 def test_any_other_runtime_error_is_not_taken_for_memory(tiny):
     run = small_run(tiny)
 
-    def fail(_rows):
+    def fail(_rows, **_):
         raise RuntimeError("shapes do not fit")
 
     run.objective.loss_sum = fail
@@ -219,3 +256,38 @@ def test_small_runs_have_dropout_and_parts(tiny):
     run = small_run(tiny)
     assert SMALL["dropout"] > 0
     assert all(len(run._parts(number)) > 1 for number in range(len(run.schedule)))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_gradients_of_many_small_parts_are_not_lost_in_half_precision(precision, tiny):
+    """Of 300 equal parts a sum in bf16 keeps about 256, in which a part is half of the last digit."""
+    import torch
+
+    run = small_run(tiny, precision=precision, device="auto", rows=[Example((5, 6), (7,))], dropout=0.0)
+    optimizer = run.optimizer
+    weight, master = optimizer._weights[0], optimizer.masters[0]
+    for _ in range(300):
+        optimizer.backward((weight.float() * 0.01).sum())
+    optimizer.take_gradients()
+    part = torch.tensor(0.01, dtype=weight.dtype).item()
+    assert torch.allclose(master.grad, torch.full_like(master.grad, 300 * part), rtol=1e-5)
+
+
+def test_half_precision_gradients_wait_in_the_masters_and_are_dropped_with_the_step(tiny):
+    """Before a part's forward pass they are in one place only."""
+    run = small_run(tiny, precision="bf16", micro_batch_tokens=1)
+    original, waiting = run.objective.loss_sum, []
+
+    def loss_sum(rows, **settings):
+        weights, masters = run.optimizer._weights, run.optimizer.masters
+        waiting.append([sum(t.grad is not None for t in tensors) for tensors in (weights, masters)])
+        return original(rows, **settings)
+
+    run.objective.loss_sum = loss_sum
+    run._random_at_start = {}
+    run._gradients(0)
+    count = len(run.optimizer.masters)
+    assert waiting == [[0, 0], *([[0, count]] * (len(waiting) - 1))]
+    assert len(waiting) == 4
+    run.optimizer.drop_gradients()
+    assert all(tensor.grad is None for tensor in (*run.optimizer._weights, *run.optimizer.masters))

@@ -1,6 +1,7 @@
 """Preference tuning and distillation from rows to what is learned, on tiny models in this process."""
 
 import pytest
+from small_runs import small_run
 from tiny_training import dataset_of, row, section, start_of, tiny_base, train_here
 
 from tasks.contracts.config import DataSection
@@ -11,6 +12,8 @@ from tasks.contracts.store import Store
 from tasks.data.build import build_dataset
 from tasks.data.ingest import Place, ingest
 from tasks.training.adapter import TrainingJob
+from tasks.training.loop.examples import Example
+from tasks.training.loop.interruption import Interruption
 from tasks.training.loop.objectives import Preference
 from tasks.training.loop.trainee import Place as TrainingPlace
 from tasks.training.loop.trainee import Trainee
@@ -92,6 +95,29 @@ def test_the_loss_and_the_rewards_are_those_of_trl_for_whole_log_probabilities(b
     assert said["reward_margin"] == pytest.approx((chosen - rejected).mean().item(), abs=1e-4)
     assert said["reward_accuracy"] == pytest.approx((chosen > rejected).float().mean().item())
     assert objective.measures() == {}, "the next step's begin anew"
+
+
+def test_rewards_are_of_the_rows_of_a_step_and_not_of_repeated_or_held_out_ones(base, monkeypatch):
+    """A process of several that are sharded repeats its shortest row, to call the model as often as the others."""
+    run = small_run(base.path, objective="dpo", validation_rows=4, validations=3)
+    filled = [([row], 1.0) for row in run.schedule[0]] + [([run.schedule[0][0]], 0.0)] * 2
+    monkeypatch.setattr("tasks.training.loop.loop.passes", lambda *_: filled)
+    run._random_at_start = {}
+    run._gradients(0)
+    assert len(run.objective._rewards) == len(run.schedule[0])
+    run.validation.loss(Interruption())
+    assert run.validation._objective._rewards == [], "nobody would ever take them"
+
+
+def test_the_tokens_of_a_pair_are_those_of_both_passes(base):
+    run = small_run(base.path, objective="dpo", epochs=0.1)
+    run.run()
+    pairs = [run.objective.examples[row] for row in run.schedule[0]]
+    expected = sum(2 * len(p.prompt_ids) + len(p.answer_ids) + len(p.rejected_ids) for p in pairs)
+    assert (run.progress.step, run.progress.tokens) == (1, expected)
+    alone = small_run(base.path, epochs=0.1, rows=[Example((5, 6, 7), (8, 9))])
+    alone.run()
+    assert alone.progress.tokens == 5
 
 
 def logps(trainee, examples):

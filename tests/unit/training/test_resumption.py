@@ -6,9 +6,11 @@ import pytest
 from small_runs import Killed, are_equal, kill_at_pass, small_run, weights_of
 from tiny_model import make_tiny_base_model
 
-from tasks.contracts.errors import TrainingStopped
+from tasks.contracts.errors import TrainingError, TrainingStopped
 from tasks.training.loop import checkpoints as checkpoints_module
+from tasks.training.loop import optimizer as optimizer_module
 from tasks.training.loop.interruption import Interruption
+from tasks.training.loop.trainee import Place
 
 EARLY = {"validation_rows": 4, "validations": 3, "patience": 2}
 RUNS = {
@@ -136,3 +138,64 @@ def test_a_finished_run_that_was_killed_before_it_saved_its_adapter_takes_no_ste
     again.run()
     assert passes == [0]
     assert are_equal(weights_of(again), weights_of(first))
+
+
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
+def test_qlora_goes_on_with_the_state_of_its_paged_optimizer(tiny, tmp_path, monkeypatch):
+    """On a CPU bitsandbytes pages nothing; what it keeps, and how it gives it out, is the same."""
+    from bitsandbytes.optim import PagedAdamW
+
+    made = []
+
+    def state_buffer(optimizer, master, dtype):
+        made.append(original(optimizer, master, dtype=dtype))
+        return made[-1]
+
+    original = PagedAdamW.get_state_buffer
+    monkeypatch.setattr(PagedAdamW, "get_state_buffer", state_buffer)
+    monkeypatch.setattr(optimizer_module, "_adamw", lambda masters, training, _: PagedAdamW(masters, lr=1.0))
+    settings = {"method": "qlora", "precision": "bf16"}
+    whole = small_run(tiny, **settings)
+    whole.run()
+    first = small_run(tiny, tmp_path / "checkpoints", **settings)
+    kill_at_pass(first, 20)
+    with pytest.raises(Killed):
+        first.run()
+    again = small_run(tiny, tmp_path / "checkpoints", **settings)
+    made.clear()
+    again.resume()
+    assert 0 < again.progress.step < len(again.schedule)
+    state = again.optimizer._optimizer.state[again.optimizer.masters[0]]
+    assert state["step"] == again.progress.step
+    assert any(buffer is state["state1"] for buffer in made), "bitsandbytes made it, as paged as any that it makes"
+    again.run()
+    assert are_equal(weights_of(again), weights_of(whole))
+
+
+def test_a_checkpoint_of_another_precision_or_device_is_refused_and_stays(tiny, tmp_path):
+    """A GPU that is gone for a moment is no reason to give its hours up."""
+    import torch
+
+    folder = tmp_path / "checkpoints"
+    first = small_run(tiny, folder)
+    first.run()
+    kept = checkpoints_module.checkpoints_in(folder)
+    elsewhere = small_run(tiny, folder, precision="bf16")
+    said = "step 9 of this training was computed on cpu in float32, and this process computes on cpu in bfloat16; go on"
+    with pytest.raises(TrainingError, match=f"{said} where it was begun, or delete {folder} to begin anew"):
+        elsewhere.resume()
+    on_a_gpu = small_run(tiny, folder)
+    on_a_gpu.objective.trainee.place = Place(torch.device("cuda"), torch.float32)
+    with pytest.raises(TrainingError, match="computed on cpu in float32, and this process computes on cuda in float32"):
+        on_a_gpu.resume()
+    assert checkpoints_module.checkpoints_in(folder) == kept
+
+
+def test_pissa_does_not_go_on_with_another_decomposition_than_it_began_with(tiny, tmp_path):
+    """With another seed its random part is another one, as it may be on another machine."""
+    folder = tmp_path / "checkpoints"
+    small_run(tiny, folder, method="pissa").run()
+    small_run(tiny, folder, method="pissa").resume()
+    with pytest.raises(TrainingError, match=r"step 9 .* with other first matrices of PiSSA than this process finds"):
+        small_run(tiny, folder, method="pissa", seed=9).resume()
+    assert len(checkpoints_module.checkpoints_in(folder)) == 2

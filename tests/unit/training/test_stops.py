@@ -8,7 +8,7 @@ from small_runs import are_equal, call_at_pass, small_run, weights_of
 from tiny_model import make_tiny_base_model
 
 from tasks.contracts.errors import TrainingStopped
-from tasks.training.loop import loop as loop_module
+from tasks.training.loop import checkpoints as checkpoints_module
 from tasks.training.loop.interruption import listening
 from tasks.training.loop.trainee import Trainee
 
@@ -87,7 +87,7 @@ def test_in_the_loop_a_signal_saves_the_last_whole_step(place, after_passes, tin
 
 
 def test_a_signal_while_a_checkpoint_is_saved_waits_for_it(tiny, whole, tmp_path, monkeypatch):
-    original = loop_module.save_checkpoint
+    original = checkpoints_module.save_checkpoint
     saved = []
 
     def save(folder, checkpoint):
@@ -95,7 +95,7 @@ def test_a_signal_while_a_checkpoint_is_saved_waits_for_it(tiny, whole, tmp_path
         ask_to_stop()
         return original(folder, checkpoint)
 
-    monkeypatch.setattr(loop_module, "save_checkpoint", save)
+    monkeypatch.setattr(checkpoints_module, "save_checkpoint", save)
     with listening() as interruption:
         run = small_run(tiny, tmp_path / "checkpoints", interruption, **VALIDATION)
         with pytest.raises(TrainingStopped, match="step 1 is kept"):
