@@ -54,8 +54,7 @@ class Rehearsal:
         if training.method == "pissa":  # the same layers; where they start is computed from weights that are not here
             training = training.model_copy(update={"method": "lora"})
         self.training, self.place = training, place
-        self.trainee = Trainee(base, training, Place(torch.device("meta"), place.dtype))
-        self.trainee.computes_on = place.device.type
+        self.trainee = Trainee(base, training, Place(torch.device("meta"), place.dtype, place.device.type))
         self.config = self.trainee.transformer.config
         self.file_dtype = _file_dtype(base)
         layers = linear_layers(self.trainee.transformer).values()
