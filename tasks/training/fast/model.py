@@ -127,6 +127,14 @@ class FastModel:
                     FeedForwardHalf(_norm(layer.post_attention_layernorm), groups[2], groups[3]),
                 )
             )
+        self._leave_the_file(model)
+
+    def _leave_the_file(self, model: Any) -> None:
+        """Copy the frozen weights that are in no group: one tensor that lies in the mapped file keeps all its pages."""
+        grouped = {layer.base.weight for projection in self._projections for layer in projection.layers}
+        for weight in set(model.parameters()) - grouped:
+            if not weight.requires_grad:
+                weight.data = weight.data.clone()
 
     def fits(self, batch: Sequence[Example]) -> bool:
         """Say whether the batch's attention weights may be kept."""

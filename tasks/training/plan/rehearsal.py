@@ -59,6 +59,7 @@ class Rehearsal:
         self.file_dtype = _file_dtype(base)
         layers = linear_layers(self.trainee.transformer).values()
         self.largest_layer = _largest(layers)
+        self.is_fast = self.trainee.fast is not None
         self._teacher = model_without_weights(Path(teacher), dtype=place.dtype).eval() if teacher else None
 
     def step(self, batch: Sequence[Example], accumulates: bool) -> Rehearsed:
