@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-CHUNK_TOKENS = {"cpu": 128, "cuda": 2048}
-"""At a vocabulary of 49,152 the logits of 128 tokens are 25 MB in fp32; a GPU wants larger products."""
+CHUNK_TOKENS = 128
+"""At a vocabulary of 49,152 the logits of so many tokens are 25 MB in fp32."""
 
 
 class TargetLosses(torch.autograd.Function):
@@ -19,10 +19,9 @@ class TargetLosses(torch.autograd.Function):
     def forward(ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Compute the losses and, for each token, the gradient of its own loss."""
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        chunk = CHUNK_TOKENS[hidden.device.type]
         gradients = torch.empty_like(hidden)
-        for start in range(0, len(hidden), chunk):
-            part = slice(start, start + chunk)
+        for start in range(0, len(hidden), CHUNK_TOKENS):
+            part = slice(start, start + CHUNK_TOKENS)
             places = targets[part, None]
             logits = (hidden[part] @ head.T).float()
             highest, at = logits.max(dim=-1, keepdim=True)

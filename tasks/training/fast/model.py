@@ -29,7 +29,7 @@ def why_not_fast(model: Any) -> str | None:
     config = model.config
     if config.model_type not in FAMILIES:
         return f"model_type {config.model_type}"
-    if any(p.device.type != "cpu" for p in model.parameters()):
+    if any(p.device.type not in ("cpu", "meta") for p in model.parameters()):
         return "it is not on the CPU"
     if getattr(config, "hidden_act", None) != "silu":
         return f"hidden_act {config.hidden_act}"
@@ -127,6 +127,14 @@ class FastModel:
                     FeedForwardHalf(_norm(layer.post_attention_layernorm), groups[2], groups[3]),
                 )
             )
+        self._leave_the_file(model)
+
+    def _leave_the_file(self, model: Any) -> None:
+        """Copy the frozen weights that are in no group: one tensor that lies in the mapped file keeps all its pages."""
+        grouped = {layer.base.weight for projection in self._projections for layer in projection.layers}
+        for weight in set(model.parameters()) - grouped:
+            if not weight.requires_grad:
+                weight.data = weight.data.clone()
 
     def fits(self, batch: Sequence[Example]) -> bool:
         """Say whether the batch's attention weights may be kept."""
@@ -139,7 +147,7 @@ class FastModel:
         from tasks.training.fast.cross_entropy import TargetLosses
         from tasks.training.fast.rows import pack_rows
 
-        rows = pack_rows(batch)
+        rows = pack_rows(batch).to(self._head.weight.device)
         places = self._places(rows)
         for projection in self._projections:
             projection.refresh()
@@ -159,11 +167,11 @@ class FastModel:
 
         from tasks.training.fast.attention import Places
 
-        like = torch.empty(0, dtype=self._dtype)
+        like = self._head.weight.new_empty(0, dtype=self._dtype)
         cosine, sine = self._trunk.rotary_emb(like, rows.positions[None])
         half = sine.shape[-1] // 2
         sine = torch.cat([-sine[..., :half], sine[..., half:]], dim=-1)
-        mask = torch.zeros(rows.hidden_keys.shape, dtype=self._dtype).masked_fill_(rows.hidden_keys, -torch.inf)
+        mask = like.new_zeros(rows.hidden_keys.shape).masked_fill_(rows.hidden_keys, -torch.inf)
         return Places(rows, cosine[0][:, None], sine[0][:, None], mask[:, None])
 
 

@@ -8,7 +8,7 @@ T places for the longest row without it; N targets.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tasks.training.loop.examples import Example
@@ -49,6 +49,10 @@ class PackedRows:
     predicting: "torch.Tensor"
     targets: "torch.Tensor"
     row_of_target: "torch.Tensor"
+
+    def to(self, device: "torch.device") -> "PackedRows":
+        """Return the batch on a device."""
+        return replace(self, **{name: t.to(device) for name, t in vars(self).items() if name != "shared_tokens"})
 
 
 def common_start(batch: Sequence[Example]) -> int:

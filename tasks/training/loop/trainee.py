@@ -29,10 +29,22 @@ VIRTUAL_TOKENS = "virtual_tokens"
 
 @dataclass(frozen=True)
 class Place:
-    """Where and in which precision the base computes."""
+    """Where and in which precision the base computes.
+
+    Attributes:
+        device: meta for a model without weights.
+        dtype: of the base.
+        planned_for: the kind of device that a model without weights stands for.
+    """
 
     device: "torch.device"
     dtype: "torch.dtype"
+    planned_for: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The kind of device whose ways of computing are taken."""
+        return self.planned_for or self.device.type
 
 
 class Trainee:
@@ -50,8 +62,6 @@ class Trainee:
         from transformers import AutoTokenizer
 
         self.training, self.place, self.group = training, place, group
-        self.computes_on = place.device.type
-        """Without weights: the kind of device that is planned for."""
         self.tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
         self.new_token_ids = add_tokens(self.tokenizer, training.new_tokens)
         weightless = model_without_weights(base, len(self.tokenizer), place.dtype)
@@ -81,7 +91,7 @@ class Trainee:
         self._fused_attention = self.transformer.config._attn_implementation
         # Sharded weights are there only while the model's own layers are called.
         plain = group.sharded or self.layers is None or self.virtual is not None
-        takes_fast_way = not plain and why_not_fast(self.layers) is None
+        takes_fast_way = not plain and place.kind == "cpu" and why_not_fast(self.layers) is None
         self.fast = FastModel(self.layers) if takes_fast_way else None
 
     def trained_parameters(self) -> "dict[str, torch.nn.Parameter]":
@@ -104,7 +114,7 @@ class Trainee:
 
     def answer_logits(self, examples: Sequence[Example]) -> "tuple[Batch, torch.Tensor]":
         """Return examples as a batch, and the logits (N, V) that predict their answers' tokens."""
-        is_eager = takes_eager_attention(self.computes_on, self.transformer.config, examples)
+        is_eager = takes_eager_attention(self.place.kind, self.transformer.config, examples)
         self.transformer.set_attn_implementation("eager" if is_eager else self._fused_attention)
         batch = collate(examples, self.place.device)
         return batch, self.logits(batch.ids, batch.attended, batch.wanted)

@@ -70,7 +70,9 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Give an operation's shapes, and write down what it makes and costs."""
         kwargs = kwargs or {}
         name = func.overloadpacket._qualified_op_name
-        if name == "aten::_local_scalar_dense":  # `item()`: is every place attended? what is the norm?
+        if (
+            name == "aten::_local_scalar_dense" and args[0].device.type == "meta"
+        ):  # `item()`: is every place attended? what is the norm?
             return False if args[0].dtype == torch.bool else 1.0 if args[0].is_floating_point() else 1
         if name == "aten::_fused_sdp_choice":
             return _FLASH

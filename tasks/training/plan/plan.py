@@ -171,8 +171,8 @@ class Planner:
         )
 
     def _copied_files(self, training: TrainingSection, rehearsal: Rehearsal) -> int:
-        """Weights in the file's own precision stay where they are mapped; others are made from it."""
-        as_it_is = rehearsal.file_dtype == self._place.dtype and training.method != "qlora"
+        """Weights in the file's own precision stay where they are mapped; the fast way and other precisions copy."""
+        as_it_is = rehearsal.file_dtype == self._place.dtype and training.method != "qlora" and not rehearsal.is_fast
         return 0 if as_it_is else weight_file_bytes(self._base)
 
     def _speed(self, rehearsal: Rehearsal) -> float:

@@ -54,12 +54,12 @@ class Rehearsal:
         if training.method == "pissa":  # the same layers; where they start is computed from weights that are not here
             training = training.model_copy(update={"method": "lora"})
         self.training, self.place = training, place
-        self.trainee = Trainee(base, training, Place(torch.device("meta"), place.dtype))
-        self.trainee.computes_on = place.device.type
+        self.trainee = Trainee(base, training, Place(torch.device("meta"), place.dtype, place.device.type))
         self.config = self.trainee.transformer.config
         self.file_dtype = _file_dtype(base)
         layers = linear_layers(self.trainee.transformer).values()
         self.largest_layer = _largest(layers)
+        self.is_fast = self.trainee.fast is not None
         self._teacher = model_without_weights(Path(teacher), dtype=place.dtype).eval() if teacher else None
 
     def step(self, batch: Sequence[Example], accumulates: bool) -> Rehearsed:
