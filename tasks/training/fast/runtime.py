@@ -10,16 +10,23 @@ burns all of it at each of thousands of operations a step when something else ru
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
 _NEVER_TRIM_BYTES = 2**31 - 1
 _LARGEST_FROM_HEAP_BYTES = 32 << 20  # glibc refuses more
+TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
+"""Free pieces of any size join their neighbours at once. PyTorch asks for aligned blocks, beside which pieces of up to
+64 bytes are left; glibc keeps such pieces for themselves, a block that is freed between two of them is too small for
+the next one of its own size, and the heap grows: by half a step's tensors and more (DECISIONS.md)."""
 
 
 def prepare_runtime() -> None:
-    """Make waiting and allocating cheap; call it before torch is imported, which is when OpenMP reads its settings.
+    """Make waiting and allocating cheap; call it first in a process of its own, which may begin anew with it.
 
-    Settings of the user's own in the environment are left as they are.
+    OpenMP reads its settings when torch is imported, glibc when a process starts: without them, this one starts again
+    in its own place, with the same arguments. Settings of the user's in the environment are left as they are.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    keep_freed_memory()
+    if keep_freed_memory() and "GLIBC_TUNABLES" not in os.environ:
+        os.environ["GLIBC_TUNABLES"] = TUNABLES
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the very command that runs
 
 
 def keep_freed_memory() -> bool:

@@ -245,4 +245,7 @@ def _adamw(masters: "list[torch.Tensor]", training: TrainingSection, place: Plac
 
         paged: torch.optim.Optimizer = PagedAdamW(masters, **settings)
         return paged
-    return torch.optim.AdamW(masters, **settings)
+    # One kernel a tensor: neither temporaries nor ten calls each. A rehearsal's tensors have no kernel; fp16 gradients
+    # that overflowed are skipped by the scaler, which tells a fused kernel of it in another way.
+    is_fused = place.device.type in ("cpu", "cuda") and place.dtype != torch.float16
+    return torch.optim.AdamW(masters, fused=is_fused, **settings)

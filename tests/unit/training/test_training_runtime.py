@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tasks.training.fast import runtime
+
 _FAULTS = """
 import json, os, resource
 import tasks.training.fast.runtime as runtime
@@ -17,13 +19,15 @@ def step():
 for _ in range(3): step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20): step()
-print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, os.environ.get("GOMP_SPINCOUNT")]))
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(json.dumps([faults, *map(os.environ.get, ("GOMP_SPINCOUNT", "GLIBC_TUNABLES"))]))
 """
 
 
-def faults_and_spins(prepared, **environment):
-    bare = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
-    code = _FAULTS.format(prepared=prepared)
+def told_by(script, prepared, **environment):
+    own = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "GLIBC_TUNABLES")
+    bare = {key: value for key, value in os.environ.items() if key not in own}
+    code = script.format(prepared=prepared)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=bare | environment
     )
@@ -32,14 +36,19 @@ def faults_and_spins(prepared, **environment):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
 def test_memory_that_a_step_frees_is_not_cleared_anew_by_the_kernel():
-    without, _ = faults_and_spins(prepared=False)
-    with_it, spins = faults_and_spins(prepared=True)
+    without, *_ = told_by(_FAULTS, prepared=False)
+    with_it, spins, tunables = told_by(_FAULTS, prepared=True)
     assert with_it < without / 10
-    assert spins == "3000"
+    assert (spins, tunables) == ("3000", runtime.TUNABLES)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "spins"), [("OMP_WAIT_POLICY", "ACTIVE", None), ("GOMP_SPINCOUNT", "7", "7")]
 )
 def test_a_users_own_settings_of_openmp_stay(name, value, spins):
-    assert faults_and_spins(prepared=True, **{name: value})[1] == spins
+    assert told_by(_FAULTS, prepared=True, **{name: value})[1] == spins
+
+
+def test_a_users_own_settings_of_malloc_stay():
+    own = "glibc.malloc.arena_max=2"
+    assert told_by(_FAULTS, prepared=True, GLIBC_TUNABLES=own)[2] == own
