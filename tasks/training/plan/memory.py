@@ -8,9 +8,10 @@ from tasks.training.plan.rehearsal import Rehearsed
 
 FIRST_USE_BYTES = 45_000_000
 """Code of the libraries that comes into memory when kernels are called for the first time (DECISIONS.md)."""
-UNUSED_SHARE = {"cpu": 0.4, "cuda": 0.05}
-"""What the allocator holds beside the tensors of a step, as a share of them. cpu: glibc 2.36 leaves holes between
-aligned blocks; -0.2 to 0.9 measured (DECISIONS.md). cuda: torch rounds blocks up; not measured by us."""
+UNUSED_SHARE = {"cpu": 0.25, "cuda": 0.05}
+"""What the allocator holds beside the tensors of a step, as a share of them. cpu: holes of glibc's heap, with the
+settings of `fast/runtime.py`; set on 43 trainings, tried on others (DECISIONS.md). cuda: torch rounds blocks up; not
+measured by us."""
 
 
 @dataclass(frozen=True)
