@@ -10,10 +10,11 @@ burns all of it at each of thousands of operations a step when something else ru
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
 _NEVER_TRIM_BYTES = 2**31 - 1
 _LARGEST_FROM_HEAP_BYTES = 32 << 20  # glibc refuses more
-TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
+TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:glibc.malloc.arena_max=1"
 """Free pieces of any size join their neighbours at once. PyTorch asks for aligned blocks, beside which pieces of up to
 64 bytes are left; glibc keeps such pieces for themselves, a block that is freed between two of them is too small for
-the next one of its own size, and the heap grows: by half a step's tensors and more (DECISIONS.md)."""
+the next one of its own size, and the heap grows: by half a step's tensors and more. One arena: what the threads that
+load weights have freed would otherwise be of no use to the step (DECISIONS.md)."""
 
 
 def prepare_runtime() -> None:
