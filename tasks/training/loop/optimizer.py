@@ -105,6 +105,8 @@ class MasterOptimizer:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._scaler.step(self._optimizer)
+        # A fused kernel changes weights without counting it, and the fast way asks for the count.
+        torch.autograd.graph.increment_version(self.masters)
         self._scaler.update()
         for master in self.masters:
             master.grad = None

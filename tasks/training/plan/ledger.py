@@ -31,6 +31,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.living: Counter[str] = Counter()
         self.at_peak: Counter[str] = Counter()
         self.flops: Counter[str] = Counter()
+        self.moved_bytes = self.calls = 0
         self._name = name
         self._picked_places = 0
         self._fixed_kind = ""
@@ -85,10 +86,20 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if result is None:
             result = func(*args, **kwargs)
         self._count_flops(func, args, kwargs, result)
+        known, moved = len(self._known), 0
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor) and tensor.device.type == "meta":
                 self.add(tensor)
+                moved += tensor.nbytes
+        if len(self._known) > known or func._schema.is_mutable:  # not a view
+            self.calls += 1
+            self.moved_bytes += moved
         return result
+
+    def forget_costs(self) -> None:
+        """Count operations anew; the bytes that live go on."""
+        self.flops.clear()
+        self.moved_bytes = self.calls = 0
 
     def _picked(self, args: Any) -> "torch.Tensor | None":
         source, (mask, *others) = args[0], args[1]

@@ -14,7 +14,7 @@ from tasks.training.loop.memory import process_bytes, takes_eager_attention
 from tasks.training.plan.free import free_bytes
 from tasks.training.plan.memory import Memory, memory_of, weight_file_bytes
 from tasks.training.plan.rehearsal import Rehearsal, Rehearsed
-from tasks.training.plan.speed import EFFICIENCY, flops_per_second
+from tasks.training.plan.speed import COSTS, flops_per_second
 from tasks.training.plan.verdict import may_fit
 
 if TYPE_CHECKING:
@@ -157,11 +157,10 @@ class Planner:
             if again.peak_bytes > rehearsed.peak_bytes:
                 widest, rehearsed = other, again
         shards = self._group.size if self._group.sharded else 1
-        flops = sum(expected.flops_of(part) for part, _ in parts)
         return Plan(
             memory=memory_of(rehearsed, training, self._process, self._copied_files(training, rehearsal), shards),
             free_bytes=self._free,
-            seconds=flops / speed / EFFICIENCY[self._place.device.type] / self._group.size,
+            seconds=sum(expected.seconds_of(part, speed) for part, _ in parts) / self._group.size,
             flops_per_second=speed,
             micro_batch_tokens=training.micro_batch_tokens,
             largest_rows=len(widest[0]),
@@ -211,7 +210,12 @@ class _Expected:
             passing += 8 * self._config.num_hidden_layers * self._config.num_attention_heads * _squares(batch)
         return passing
 
-    def flops_of(self, batch: Sequence[Example]) -> float:
+    def seconds_of(self, batch: Sequence[Example], speed: float) -> float:
+        share = _padded(batch) / _padded(self._batch)
+        costs, rehearsed = COSTS[self._device_type], self._rehearsed
+        return costs.seconds(self._flops_of(batch), share * rehearsed.moved_bytes, rehearsed.calls, speed)
+
+    def _flops_of(self, batch: Sequence[Example]) -> float:
         kinds = dict(self._rehearsed.flops)
         attention = kinds.pop("attention", 0) * _squares(batch) / _squares(self._batch)
         logits = kinds.pop("logits", 0) * _answers(batch) / max(1, _answers(self._batch))

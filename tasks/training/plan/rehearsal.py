@@ -25,13 +25,17 @@ class Rehearsed:
     Attributes:
         at_peak: bytes of the living tensors by kind, at the moment when they are most.
         resident: bytes that stay between steps, by kind: weights, masters, optimizer state.
-        flops: floating-point operations of the forward and the backward pass, by kind.
+        flops: floating-point operations of the step, by kind.
+        moved_bytes: what the step's operations write.
+        calls: operations of the step that compute something.
         trained_parameters: numbers that are trained.
     """
 
     at_peak: dict[str, int]
     resident: dict[str, int]
     flops: dict[str, int]
+    moved_bytes: int
+    calls: int
     trained_parameters: int
 
     @property
@@ -96,7 +100,7 @@ class Rehearsal:
                         weight.grad = torch.empty_like(weight)
             ledger.at_peak = ledger.living.copy()
             objective.prepare()
-            ledger.flops.clear()
+            ledger.forget_costs()
             loss = objective.loss_sum(range(len(batch))) / objective.divisor(range(len(batch)))
             optimizer.backward(loss)
             del loss
@@ -104,7 +108,12 @@ class Rehearsal:
                 optimizer.take_gradients()
                 optimizer.step(1.0)
         return Rehearsed(
-            dict(ledger.at_peak), resident, dict(ledger.flops), sum(weight.numel() for weight in trained.values())
+            at_peak=dict(ledger.at_peak),
+            resident=resident,
+            flops=dict(ledger.flops),
+            moved_bytes=ledger.moved_bytes,
+            calls=ledger.calls,
+            trained_parameters=sum(weight.numel() for weight in trained.values()),
         )
 
 

@@ -1,10 +1,12 @@
 """How fast a device multiplies matrices of a model's shapes, and so how long a training takes."""
 
 import json
+import math
 import os
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,29 @@ from tasks.contracts.jsonl import digest_of
 if TYPE_CHECKING:
     import torch
 
-EFFICIENCY = {"cpu": 0.35, "cuda": 0.40}
-"""Share of the measured speed that a whole training step reaches. cpu: a plain loop on a quiet machine had 325 of 900
-tokens/s that matrix products alone allowed. cuda: not measured by us; NVIDIA publishes 41 % for NeMo AutoModel."""
+
+@dataclass(frozen=True)
+class Costs:
+    """What a training step takes.
+
+    Attributes:
+        efficiency: share of the measured speed that the step's matrix products reach.
+        bytes_per_second: at which everything that operations write is written.
+        seconds_per_call: of an operation, however small.
+    """
+
+    efficiency: float
+    bytes_per_second: float = math.inf
+    seconds_per_call: float = 0.0
+
+    def seconds(self, flops: float, moved_bytes: float, calls: float, speed: float) -> float:
+        """Return the time of so much work on a device that multiplies at a speed in FLOP/s."""
+        return flops / speed / self.efficiency + moved_bytes / self.bytes_per_second + calls * self.seconds_per_call
+
+
+COSTS = {"cpu": Costs(0.8, 4.6e9, 100e-6), "cuda": Costs(0.40)}
+"""cpu: fitted to 52 trainings of seven methods on two cores beside other work; four in five estimates were 0.68 to 1.16
+of what was measured (DECISIONS.md). cuda: not measured by us; NVIDIA publishes 41 % for NeMo AutoModel."""
 _PASSES = 5
 _ENOUGH_SECONDS = 1.0
 """After so long no further pass is made: large layers on a busy CPU take seconds each."""

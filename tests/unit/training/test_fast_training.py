@@ -7,6 +7,7 @@ from tasks.contracts.training_config import TrainingSection
 from tasks.training.fast.model import FastModel, why_not_fast
 from tasks.training.fast.rows import common_start, pack_rows
 from tasks.training.loop.examples import Example
+from tasks.training.loop.optimizer import MasterOptimizer
 from tasks.training.loop.trainee import Place, Trainee
 
 START = tuple(range(10, 22))
@@ -211,12 +212,12 @@ def test_a_model_of_another_shape_trains_by_the_plain_way(tmp_path):
     assert all(parameter.grad is not None for parameter in trainee.trained_parameters().values())
 
 
-def trainee_of(base):
+def trainee_of(base, precision="fp32"):
     import torch
 
     torch.manual_seed(0)
-    place = Place(torch.device("cpu"), torch.float32)
-    return Trainee(base, TrainingSection(precision="fp32", device="cpu", rank=2), place)
+    place = Place(torch.device("cpu"), {"fp32": torch.float32, "bf16": torch.bfloat16}[precision])
+    return Trainee(base, TrainingSection(precision=precision, device="cpu", rank=2), place)
 
 
 def test_rows_whose_attention_weights_would_fill_the_memory_take_the_plain_way(monkeypatch):
@@ -231,3 +232,23 @@ def test_the_frozen_weights_are_not_kept_twice():
     FastModel(model)
     q, k = (getattr(model.get_base_model().model.layers[0].self_attn, name).base_layer for name in ("q_proj", "k_proj"))
     assert q.weight.untyped_storage().data_ptr() == k.weight.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_next_step_computes_with_what_the_optimizer_has_changed(precision, tmp_path):
+    import torch
+
+    trainee = trainee_of(make_tiny_base_model(tmp_path), precision)
+    optimizer = MasterOptimizer(trainee.trained_parameters(), trainee.training, trainee.place)
+    losses = []
+    for _ in range(30):
+        loss = trainee.answer_losses(APART)[0].mean()
+        optimizer.backward(loss)
+        optimizer.take_gradients()
+        optimizer.step(1e-2)
+        losses.append(loss.item())
+    with torch.no_grad():
+        plain = plain_row_losses(trainee.layers, APART)
+        fast = trainee.answer_losses(APART)[0]
+    assert losses[-1] < 0.3 * losses[0]
+    assert fast.mean().item() == pytest.approx(plain.mean().item(), rel=1e-4 if precision == "fp32" else 0.05)
