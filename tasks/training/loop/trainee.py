@@ -239,6 +239,7 @@ def _load_base(base: Path, training: TrainingSection, place: Place, sharded: boo
         model.to("cpu" if sharded else place.device)  # the device gets this process's parts alone
     else:
         _keep_nf4_unpacked(model)
+        _leave_the_file(model)
     model.config.use_cache = False
     return model
 
@@ -273,3 +274,10 @@ def _keep_nf4_unpacked(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
+
+
+def _leave_the_file(model: Any) -> None:
+    """Copy what is not packed: one tensor that lies in the mapped file keeps all its pages in memory."""
+    for weight in model.parameters():
+        if weight.is_floating_point() and weight.device.type == "cpu":
+            weight.data = weight.data.clone()

@@ -1,5 +1,7 @@
 """The fast way through a model computes what peft computes, or says why it cannot."""
 
+from pathlib import Path
+
 import pytest
 from tiny_model import make_tiny_base_model, make_tiny_tokenizer
 
@@ -225,6 +227,20 @@ def test_rows_whose_attention_weights_would_fill_the_memory_take_the_plain_way(m
     assert fast.fits(TOGETHER)
     monkeypatch.setattr("tasks.training.fast.model.SCORE_BYTES", 4 * 4 * 3 * len(max(TOGETHER, key=len)) ** 2 * 4 - 1)
     assert not fast.fits(TOGETHER)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_the_mapped_file_of_the_weights_is_let_go(method, tmp_path):
+    """What lies in it still would keep all its pages in memory, beside the copies."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    base = make_tiny_base_model(tmp_path)
+    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(base)
+    settings = TrainingSection(method=method, precision="bf16", device="cpu", rank=2)
+    trainee = Trainee(base, settings, Place(torch.device("cpu"), torch.bfloat16))
+    assert str(base) not in Path("/proc/self/maps").read_text()
+    assert (trainee.fast is not None) == (method == "lora")
 
 
 def test_the_frozen_weights_are_not_kept_twice():
