@@ -143,13 +143,14 @@ def test_a_configured_micro_batch_is_taken_as_it_is(base, cpu):
     assert planned(base, cpu, TrainingSection(micro_batch_tokens=700, **ON_CPU), 10**12).micro_batch_tokens == 700
 
 
-def test_activation_checkpointing_keeps_less_and_computes_more(base, cpu):
+def test_activation_checkpointing_keeps_less_and_computes_more(base, cpu, monkeypatch):
+    monkeypatch.setattr("tasks.training.plan.plan.flops_per_second", lambda *_: 1e10)
     plain = planned(base, cpu, TrainingSection(**ON_CPU), 10**12)
     checkpointed = planned(base, cpu, TrainingSection(activation_checkpointing=True, **ON_CPU), 10**12)
     assert checkpointed.memory.activations + checkpointed.memory.attention < 0.8 * (
         plain.memory.activations + plain.memory.attention
     )
-    assert checkpointed.seconds * checkpointed.flops_per_second > 1.15 * plain.seconds * plain.flops_per_second
+    assert checkpointed.seconds > 1.15 * plain.seconds
 
 
 def test_what_cannot_fit_even_row_by_row_is_refused_with_numbers_and_keys(base, cpu):
