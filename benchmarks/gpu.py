@@ -9,6 +9,7 @@ Prints tokens/s (padding not counted), the share of the device's measured bf16 m
 """
 
 import argparse
+import gc
 import json
 import random
 import statistics
@@ -182,6 +183,10 @@ def make_base(shape: dict[str, Any], folder: Path, device: str) -> None:
     finally:
         torch.set_default_dtype(before)
     model.save_pretrained(folder)
+    del model
+    if device != "cpu":
+        gc.collect()
+        torch.cuda.empty_cache()  # the training is another process
     words = ["<pad>", "<user>", "<assistant>", "<end>"]
     words += [f"w{number}" for number in range(min(WORDS, shape["vocab_size"] - len(words)))]
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<pad>"))

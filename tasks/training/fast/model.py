@@ -178,4 +178,5 @@ class FastModel:
 def _norm(module: Any) -> "Norm":
     from tasks.training.fast.layer import Norm
 
-    return Norm(module.weight.detach().float(), float(module.variance_epsilon))
+    # A copy in fp32 too: an alias would hold on to the mapped file.
+    return Norm(module.weight.detach().float().clone(), float(module.variance_epsilon))

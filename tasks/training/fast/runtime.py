@@ -16,6 +16,9 @@ TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:glibc.malloc.arena
 the next one of its own size, and the heap grows: by half a step's tensors and more. One arena: what the threads that
 load weights have freed would otherwise be of no use to the step (DECISIONS.md)."""
 
+_STARTED_AGAIN = "LLM_RETRAIN_STARTED_AGAIN"
+"""Once only: glibc takes its settings out of the environment of a process with rights of its own."""
+
 
 def prepare_runtime() -> None:
     """Make waiting and allocating cheap; call it first in a process of its own, which may begin anew with it.
@@ -25,8 +28,8 @@ def prepare_runtime() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    if keep_freed_memory() and "GLIBC_TUNABLES" not in os.environ:
-        os.environ["GLIBC_TUNABLES"] = TUNABLES
+    if keep_freed_memory() and sys.executable and not {"GLIBC_TUNABLES", _STARTED_AGAIN} & os.environ.keys():
+        os.environ |= {"GLIBC_TUNABLES": TUNABLES, _STARTED_AGAIN: "1"}
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the very command that runs
 
 

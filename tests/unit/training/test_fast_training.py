@@ -229,16 +229,17 @@ def test_rows_whose_attention_weights_would_fill_the_memory_take_the_plain_way(m
     assert not fast.fits(TOGETHER)
 
 
-@pytest.mark.parametrize("method", ["lora", "qlora"])
-def test_the_mapped_file_of_the_weights_is_let_go(method, tmp_path):
+@pytest.mark.parametrize(("method", "precision"), [("lora", "bf16"), ("lora", "fp32"), ("qlora", "bf16")])
+def test_the_mapped_file_of_the_weights_is_let_go(method, precision, tmp_path):
     """What lies in it still would keep all its pages in memory, beside the copies."""
     import torch
     from transformers import AutoModelForCausalLM
 
     base = make_tiny_base_model(tmp_path)
-    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(base)
-    settings = TrainingSection(method=method, precision="bf16", device="cpu", rank=2)
-    trainee = Trainee(base, settings, Place(torch.device("cpu"), torch.bfloat16))
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    AutoModelForCausalLM.from_pretrained(base, dtype=dtype).save_pretrained(base)
+    settings = TrainingSection(method=method, precision=precision, device="cpu", rank=2)
+    trainee = Trainee(base, settings, Place(torch.device("cpu"), dtype))
     assert str(base) not in Path("/proc/self/maps").read_text()
     assert (trainee.fast is not None) == (method == "lora")
 
