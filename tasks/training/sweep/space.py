@@ -169,9 +169,9 @@ def _check_value(config: RetrainConfig, key: str, value: Any) -> None:
 
 
 def _combinations(config: RetrainConfig, key: str) -> Iterator[Settings]:
-    """Yield choices and ends of ranges of all keys but one; the choices change first, since methods are among them."""
+    """Yield choices and ends of ranges of all keys but one; the method changes first: it decides what is used."""
     others = [(other, dimension) for other, dimension in config.sweep.space.items() if other != key]
-    others.sort(key=lambda other: bool(other[1].choices))
+    others.sort(key=lambda other: (other[0] == "method", bool(other[1].choices)))
     values = [outermost_values(*other) for other in others]
     for combination in islice(product(*values), _TRIED_COMBINATIONS):
         yield dict(zip((name for name, _ in others), combination, strict=True))

@@ -7,6 +7,7 @@ from tasks.contracts.errors import ConfigError
 from tasks.contracts.sweep_config import choices_of
 from tasks.contracts.sweep_record import SweepRecord, TrialRecord
 from tasks.contracts.training_config import TrainingSection
+from tasks.contracts.unused_settings import unused_settings
 from tasks.training.adapter import _NO_RESULT
 from tasks.training.sweep.space import (
     check_sweep,
@@ -145,7 +146,17 @@ def test_a_setting_that_no_trial_would_use_is_refused_as_each_of_them_would_be_t
     ],
 )
 def test_a_setting_that_some_trial_would_use_may_be_searched(space, training):
-    check_sweep(served_by_transformers(space, **training))
+    config, key = served_by_transformers(space, **training), next(iter(space))
+    check_sweep(config)
+    methods = space.get("method", [config.training.method])
+    assert any(key not in unused_settings(config.training.model_copy(update={"method": each})) for each in methods)
+
+
+def test_every_method_is_looked_at_however_many_other_settings_are_searched():
+    others = {"rank": [4, 8, 16], "batch_rows": [1, 2, 4, 8], "seed": list(range(20)), "epochs": [1, 2, 3, 4, 5, 6]}
+    config = served_by_transformers({"method": ["prompt", "lora"], **others})
+    check_sweep(config)
+    assert "rank" in unused_settings(config.training.model_copy(update={"method": "prompt"}))
 
 
 @pytest.mark.parametrize(
