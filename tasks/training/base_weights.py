@@ -57,7 +57,7 @@ def _weights_without_contents(model: Path, source: str) -> "dict[str, torch.Tens
     from safetensors import SafetensorError, safe_open
 
     shapes = {}
-    for name in _weight_files(model):
+    for name in _weight_files(model, source):
         try:
             with safe_open(model / name, framework="pt") as file:
                 for key in file.keys():  # noqa: SIM118 - it is no dictionary
@@ -69,12 +69,18 @@ def _weights_without_contents(model: Path, source: str) -> "dict[str, torch.Tens
     return shapes
 
 
-def _weight_files(model: Path) -> list[str]:
+def _weight_files(model: Path, source: str) -> list[str]:
     """Return the files that transformers reads, of several kinds that may lie beside each other."""
     if (model / _FILE).is_file():
         return [_FILE]
     if (model / _INDEX).is_file():
-        return sorted(set(json.loads((model / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+        try:
+            return sorted(set(json.loads((model / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BaseModelError(
+                f"base_model.source is {source!r}, whose {_INDEX} is no index of weights: expected JSON with a "
+                "weight_map"
+            ) from error
     return sorted(path.name for path in model.glob("*.safetensors"))
 
 

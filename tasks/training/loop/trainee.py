@@ -90,7 +90,7 @@ class Trainee:
         self.layout = lay_out(self.transformer, group)
         self._fused_attention = self.transformer.config._attn_implementation
         # Sharded weights are there only while the model's own layers are called.
-        plain = group.sharded or self.layers is None or self.virtual is not None
+        plain = training.sharding == "fsdp" or self.layers is None or self.virtual is not None
         takes_fast_way = not plain and place.kind == "cpu" and why_not_fast(self.layers) is None
         self.fast = FastModel(self.layers) if takes_fast_way else None
 

@@ -153,7 +153,7 @@ def test_a_setting_that_some_trial_would_use_may_be_searched(space, training):
 
 
 def test_every_method_is_looked_at_however_many_other_settings_are_searched():
-    others = {"rank": [4, 8, 16], "batch_rows": [1, 2, 4, 8], "seed": list(range(20)), "epochs": [1, 2, 3, 4, 5, 6]}
+    others = {"rank": [4, 8, 16], "batch_rows": [1, 2, 4, 8], "seed": list(range(50)), "epochs": [1, 2, 3, 4, 5, 6]}
     config = served_by_transformers({"method": ["prompt", "lora"], **others})
     check_sweep(config)
     assert "rank" in unused_settings(config.training.model_copy(update={"method": "prompt"}))

@@ -167,6 +167,13 @@ def test_a_weight_of_another_shape_is_refused(model, tmp_path):
     assert "AutoModelForCausalLM cannot load" in refusal(f"dir:{model}", tmp_path)
 
 
+@pytest.mark.parametrize("written", ["{", "{}", '{"weight_map": 3}', "[]"])
+def test_an_index_that_is_none_is_refused(written, model, tmp_path):
+    (model / "model.safetensors").rename(model / "part.safetensors")
+    (model / "model.safetensors.index.json").write_text(written)
+    assert "is no index of weights: expected JSON with a weight_map" in refusal(f"dir:{model}", tmp_path)
+
+
 def test_a_file_that_was_cut_off_is_refused(model, tmp_path):
     whole = (model / "model.safetensors").read_bytes()
     (model / "model.safetensors").write_bytes(whole[: len(whole) // 2])

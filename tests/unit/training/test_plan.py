@@ -27,6 +27,14 @@ def cpu():
     return Place(torch.device("cpu"), torch.float32)
 
 
+def test_sharded_weights_are_rehearsed_the_plain_way_as_they_are_trained(base, cpu):
+    from tasks.training.plan.rehearsal import Rehearsal
+
+    sharded = TrainingSection(sharding="fsdp", processes=2, **ON_CPU)
+    assert not Rehearsal(base, sharded, cpu).is_fast
+    assert Rehearsal(base, TrainingSection(**ON_CPU), cpu).is_fast
+
+
 BATCH = [example(48, 16) for _ in range(4)]
 ON_CPU = {"device": "cpu", "precision": "fp32"}
 
