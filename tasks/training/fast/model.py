@@ -155,12 +155,12 @@ class FastModel:
         for attention, feed_forward in self._layers[:-1]:
             hidden = feed_forward(attention(hidden, places))
         attention, feed_forward = self._layers[-1]
-        # Only the tokens before targets go on from here; the last layer's feed-forward need not see the others.
-        hidden = feed_forward(attention(hidden, places, rows.predicting))
+        # Little but the tokens before targets goes on from here; the last layer's feed-forward need not see the others.
+        hidden = feed_forward(attention(hidden, places, rows.leaving))
         losses: torch.Tensor = TargetLosses.apply(  # type: ignore[no-untyped-call]
             self._trunk.norm(hidden), self._head.weight, rows.targets
         )
-        return losses, rows.row_of_target
+        return losses[: len(rows.row_of_target)], rows.row_of_target
 
     def _places(self, rows: Any) -> "Places":
         import torch

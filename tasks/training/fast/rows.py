@@ -3,8 +3,12 @@
 Rows that start alike (a system prompt, an instruction) have the same hidden states there, because a causal model looks
 back only. The common tokens are therefore computed once, as a row of their own that all others look back at.
 
-Shapes: M tokens in the sequence; B rows, the common beginning counted as the first; P tokens of the common beginning;
-T places for the longest row without it; N targets.
+A product of a shape that was not there before costs milliseconds and megabytes, as its code is made then. Sequences are
+therefore filled up to round lengths, with tokens behind the rows' ends that nothing looks at: their gradients are zero.
+
+Shapes: M tokens in the sequence, those that fill it up last; B rows, the common beginning counted as the first; P
+tokens of the common beginning; T places for the longest row without it; N targets; K ≥ N tokens that leave the last
+layer.
 """
 
 from collections.abc import Sequence
@@ -23,6 +27,9 @@ KEYS_MULTIPLE = 32
 """Rows are padded within attention so that P + T is a multiple of this: the softmax of 128 bf16 scores takes half the
 time of that of 125, and so do the products beside it (DECISIONS.md)."""
 
+TOKENS_MULTIPLE = 64
+"""Sequences, and what leaves the last layer, are filled up to a multiple of this (DECISIONS.md)."""
+
 
 @dataclass(frozen=True)
 class PackedRows:
@@ -35,8 +42,8 @@ class PackedRows:
         to_padded: (B·T,) the token that stands in each place of the padded batch; 0 in places without one.
         from_padded: (M,) the place of each token in the padded batch.
         hidden_keys: (B, T, P + T) what a token must not look at.
-        predicting: (N,) the tokens before the targets.
-        targets: (N,) the answers' tokens.
+        leaving: (K,) the tokens that leave the last layer: first those before the targets, then any others.
+        targets: (K,) the answers' tokens; 0 after the first N.
         row_of_target: (N,) which example of the batch each target belongs to.
     """
 
@@ -46,7 +53,7 @@ class PackedRows:
     to_padded: "torch.Tensor"
     from_padded: "torch.Tensor"
     hidden_keys: "torch.Tensor"
-    predicting: "torch.Tensor"
+    leaving: "torch.Tensor"
     targets: "torch.Tensor"
     row_of_target: "torch.Tensor"
 
@@ -82,18 +89,32 @@ def pack_rows(batch: Sequence[Example]) -> PackedRows:
     filled = places < lengths[:, None]
     positions = places[filled]
     positions[len(start[0]) if start else 0 :] += shared
+    tokens = len(positions)
+    # Behind the ends of rows, where a causal mask lets no token of theirs look; there may be too few such places.
+    behind = (~filled).flatten().nonzero().squeeze(1)[: -tokens % TOKENS_MULTIPLE]
+    to_padded = torch.where(filled, firsts[:, None] + places, 0).flatten()
+    to_padded[behind] = torch.arange(tokens, tokens + len(behind))
     predicting, targets, owners = _targets(batch, shared, firsts[len(start) :].tolist())
+    others = torch.ones(tokens + len(behind), dtype=torch.bool).index_fill_(0, predicting, False).nonzero().squeeze(1)
+    others = others[: -len(predicting) % TOKENS_MULTIPLE]
     return PackedRows(
-        ids=torch.tensor([token for row in (*start, *rows) for token in row]),
-        positions=positions,
+        ids=_filled_up(torch.tensor([token for row in (*start, *rows) for token in row]), behind),
+        positions=_filled_up(positions, behind),
         shared_tokens=shared,
-        to_padded=torch.where(filled, firsts[:, None] + places, 0).flatten(),
-        from_padded=filled.flatten().nonzero().squeeze(1),
+        to_padded=to_padded,
+        from_padded=torch.cat([filled.flatten().nonzero().squeeze(1), behind]),
         hidden_keys=_hidden_keys(len(lengths), longest, shared),
-        predicting=predicting,
-        targets=targets,
+        leaving=torch.cat([predicting, others]),
+        targets=_filled_up(targets, others),
         row_of_target=owners,
     )
+
+
+def _filled_up(numbers: "torch.Tensor", like: "torch.Tensor") -> "torch.Tensor":
+    """Return numbers with a zero more for each of `like`."""
+    import torch
+
+    return torch.cat([numbers, torch.zeros_like(like)])
 
 
 def _targets(

@@ -1,5 +1,6 @@
 """The fast way through a model computes what peft computes, or says why it cannot."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -134,10 +135,32 @@ def test_a_rows_loss_is_the_same_batched_packed_with_others_and_alone():
 
 
 def test_the_common_start_is_computed_once_and_never_holds_a_token_before_an_answer():
-    assert len(pack_rows(TOGETHER).ids) == len(START) + sum(len(example) - len(START) for example in TOGETHER)
+    own = [token for example in TOGETHER for token in (example.prompt_ids + example.answer_ids)[len(START) :]]
+    assert pack_rows(TOGETHER).ids.tolist() == [*START, *own, *[0] * (64 - len(START) - len(own))]
     same = [Example((*START, 5), (7, 1)), Example((*START, 5), (8, 1))]
     assert common_start(same) == len(START)
     assert common_start(APART) == 0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_products_have_few_shapes_and_each_token_one_place(seed):
+    """A shape that was not there before costs time and memory: code is made for it."""
+    draw = random.Random(seed)
+    start = (3,) * draw.choice([0, 5, 40])
+    rows = [
+        Example((*start, number + 5, *[4] * draw.randrange(1, 90)), (6,) * draw.randrange(1, 40))
+        for number in range(draw.randrange(1, 7))
+    ]
+    packed = pack_rows(rows)
+    tokens = len(packed.ids)
+    assert packed.to_padded[packed.from_padded].tolist() == list(range(tokens))
+    assert len(set(packed.leaving.tolist())) == len(packed.leaving) == len(packed.targets)
+    real = packed.shared_tokens + sum(len(row) - packed.shared_tokens for row in rows)
+    assert real <= tokens < real + 64
+    assert tokens % 64 == 0 or tokens == len(packed.to_padded)
+    wanted = sum(len(row.answer_ids) for row in rows)
+    assert len(packed.row_of_target) == wanted
+    assert len(packed.leaving) % 64 == 0 or len(packed.leaving) == tokens
 
 
 def test_an_optimizer_step_is_seen_by_the_next_pass():
