@@ -9,6 +9,7 @@ from tasks.contracts.errors import TrainingError
 from tasks.contracts.methods import METHODS
 from tasks.contracts.training_config import TrainingSection
 from tasks.training.device import choose_device
+from tasks.training.loop.examples import fitted
 from tasks.training.loop.trainee import Place
 from tasks.training.plan.plan import Plan, Planner, Work
 
@@ -59,7 +60,8 @@ def _changed(planner: Planner, training: TrainingSection, work: Work, key: str, 
     try:
         changed = TrainingSection.model_validate({**training.model_dump(), key: value})
         place = Place(*choose_device(changed))
-        return planner.plan_other(changed, _shortened(work, value) if key == "max_length_tokens" else work, place)
+        rows = _shortened(work, value, changed.long_rows) if key == "max_length_tokens" else work
+        return planner.plan_other(changed, rows, place)
     except (ValidationError, TrainingError):
         return None
 
@@ -96,7 +98,7 @@ def _shorter_rows(work: Work, longest: int) -> list[tuple[str, Any]]:
     return [("max_length_tokens", shorter)] if shorter < longest and leaves_some else []
 
 
-def _shortened(work: Work, longest: int) -> Work:
-    kept = [number for number, example in enumerate(work.examples) if len(example) <= longest]
-    own = sum(number < work.own_rows for number in kept)
-    return Work([work.examples[number] for number in kept], own)
+def _shortened(work: Work, longest: int, long_rows: str) -> Work:
+    fitting = [fitted(example, longest, long_rows) for example in work.examples]
+    own = sum(example is not None for example in fitting[: work.own_rows])
+    return Work([example for example in fitting if example is not None], own)

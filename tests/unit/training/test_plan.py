@@ -13,20 +13,6 @@ from tasks.training.plan.free import control_group_rooms
 from tasks.training.plan.verdict import refuse_what_cannot_fit, what_to_change
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return make_tiny_base_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def cpu():
-    import torch
-
-    from tasks.training.loop.trainee import Place
-
-    return Place(torch.device("cpu"), torch.float32)
-
-
 def test_sharded_weights_are_rehearsed_the_plain_way_as_they_are_trained(base, cpu):
     from tasks.training.plan.rehearsal import Rehearsal
 

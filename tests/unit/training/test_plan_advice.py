@@ -1,7 +1,6 @@
 """What could be changed so that a training fits: only what can be configured, and what leaves rows to train on."""
 
 import pytest
-from tiny_model import make_tiny_base_model
 from tiny_plan import example, planner, work
 
 from tasks.contracts.training_config import TrainingSection
@@ -9,20 +8,6 @@ from tasks.training import device
 from tasks.training.plan import advice as advices
 
 ON_CPU = {"device": "cpu", "precision": "fp32", "micro_batch_tokens": 4_096}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return make_tiny_base_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def cpu():
-    import torch
-
-    from tasks.training.loop.trainee import Place
-
-    return Place(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture
@@ -64,6 +49,19 @@ def test_rows_are_shortened_to_what_most_of_the_own_rows_have_however_short_the_
     _, advice = advise(training, Work([*own, *replayed], 10))
     (shorter,) = [each for each in advice if each.key == "max_length_tokens"]
     assert shorter.value == 100
+
+
+def test_rows_that_would_be_cut_off_still_cost_time(advise):
+    from tasks.training.plan.plan import Work
+
+    rows = [*(example(100, 40) for _ in range(18)), *(example(300, 240) for _ in range(2))]
+    seconds = {}
+    for long_rows in ("drop", "truncate"):
+        _, advice = advise(TrainingSection(long_rows=long_rows, **ON_CPU), Work(rows, len(rows)))
+        (shorter,) = [each for each in advice if each.key == "max_length_tokens"]
+        assert shorter.value == 100
+        seconds[long_rows] = shorter.plan.seconds
+    assert seconds["truncate"] > seconds["drop"]
 
 
 def test_no_rows_are_shortened_where_no_replayed_row_would_be_left(advise):
