@@ -10,6 +10,7 @@ import click
 from flows.command import config_options, json_option, terminal
 from tasks.contracts.config import RetrainConfig, load_config
 from tasks.contracts.home import Home
+from tasks.contracts.jsonl import digest_of_file
 from tasks.contracts.store import Entry, Store, entry_at, spelled_time
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def erase(
         traces = traces_of(found, home, store)
         erased = put_on_the_list(home, traces.marks, reason)
         models = _models_by_version(config, home)
-        holders = _holders(traces, models)
+        holders = _holders(traces, models, store)
         if as_json:
             _say({"erased": erased, "sightings": _with_models(sightings, models), "held_by": holders})
             return
@@ -207,14 +208,23 @@ def _with_models(sightings: "list[Sighting]", models: dict[str, list[int]]) -> l
     return [{**asdict(seen), "models": models.get(seen.version, [])} for seen in sightings]
 
 
-def _holders(traces: "Traces", models: dict[str, list[int]]) -> dict[str, list[Any]]:
-    """Return what still holds a record, by kind; models are the registered versions that were made with it."""
+def _holders(traces: "Traces", models: dict[str, list[int]], store: Store) -> dict[str, list[Any]]:
+    """Return what still holds a record, by kind; models are the registered versions that were made with it.
+
+    Trainings that are not finished do not say on which rows: all are named.
+    """
+    from tasks.training.adapter import adapters_of_rows, unfinished_trainings
+
+    learned = [entry.path / "train.jsonl" for entry in store.entries("dataset") if entry.digest in traces.learned]
+    rows = {digest_of_file(path) for path in learned if path.is_file()}
     return {
         "versions": traces.versions,
         "row_sets": traces.row_sets,
         "results": traces.results,
         "unfinished": traces.unfinished,
         "sources": traces.sources,
+        "adapters": [str(path) for path in adapters_of_rows(store, rows)],
+        "unfinished_trainings": [str(path) for path in unfinished_trainings(store)],
         "models": sorted({number for version in traces.learned for number in models.get(version, [])}),
     }
 

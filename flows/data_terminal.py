@@ -1,6 +1,7 @@
 """Data versions as a person reads them in a terminal."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -191,6 +192,8 @@ def render_holders(console: Console, record_id: str, erased: dict[str, Any], hol
         "Answers and reports": [digest[:12] for digest in holders["results"]],
         "Fetched sources": holders["sources"],
         "Unfinished or damaged": holders["unfinished"],
+        "Adapters trained on these versions": [Path(path).name[:12] for path in holders["adapters"]],
+        "Unfinished trainings, of any rows": holders["unfinished_trainings"],
         "Models that have seen it": [str(number) for number in holders["models"]],
     }
     table = Table(title="What still holds it", title_justify="left")

@@ -191,6 +191,12 @@ def unfinished_trainings(store: Store) -> list[Path]:
     return sorted((store.root / _CHECKPOINTS).glob("*"))
 
 
+def adapters_of_rows(store: Store, rows: set[str]) -> list[Path]:
+    """Return the folders of adapters that were trained on files of rows, or replayed them, by the files' digests."""
+    entries = store.entries("adapter")
+    return [entry.path for entry in entries if rows & {entry.inputs.get("rows"), entry.inputs.get("replay")}]
+
+
 def remove_abandoned(store: Store, before: float) -> None:
     """Remove the checkpoints of trainings that have saved none since `before`, in seconds since 1970."""
     for folder in unfinished_trainings(store):

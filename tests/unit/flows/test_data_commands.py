@@ -3,12 +3,15 @@
 import json
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from flows.cli import cli
 from flows.data_commands import data
+from tasks.contracts.jsonl import digest_of_file
+from tasks.contracts.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -147,6 +150,27 @@ def test_erase_names_versions_row_sets_and_models_that_still_hold_the_record(cal
     assert len(held["row_sets"]) == 1
     assert (held["results"], held["sources"]) == ([], [])
     assert "Lovelace" not in json.dumps(said["erased"])
+
+
+def test_erase_names_adapters_that_learned_it_and_trainings_that_may_have(call, config, tmp_path):
+    """Also those of a sweep's trials that were not the best: nobody registered them."""
+    built = call("build", "--config", config, "--json")
+    store = Store(tmp_path / "home" / "store")
+    rows = digest_of_file(Path(built["path"]) / "train.jsonl")
+    for inputs in (
+        {"rows": rows, "replay": None},
+        {"rows": "other", "replay": rows},
+        {"rows": "other", "replay": None},
+    ):
+        store.produce("adapter", inputs, lambda out: {"written": (out / "adapter").write_text("weights")})
+    stopped = store.root / ".checkpoints" / "0123456789ab"
+    stopped.mkdir(parents=True)
+    held = call("erase", "Ada Lovelace", "--reason", "she asked", "--json")["held_by"]
+    saw = {entry.path for entry in store.entries("adapter") if rows in entry.inputs.values()}
+    assert set(map(Path, held["adapters"])) == saw and len(saw) == 2
+    assert held["unfinished_trainings"] == [str(stopped)]
+    shown = call("erase", "Ada Lovelace", "--reason", "she asked")
+    assert "Adapters trained on these versions" in shown and "Unfinished trainings" in shown
 
 
 def test_erase_names_what_a_killed_build_left_of_the_record(call, config, tmp_path):
