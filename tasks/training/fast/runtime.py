@@ -28,9 +28,16 @@ def prepare_runtime() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    if keep_freed_memory() and sys.executable and not {"GLIBC_TUNABLES", _STARTED_AGAIN} & os.environ.keys():
-        os.environ |= {"GLIBC_TUNABLES": TUNABLES, _STARTED_AGAIN: "1"}
+    if keep_freed_memory() and sys.executable and _STARTED_AGAIN not in os.environ:
+        os.environ |= {"GLIBC_TUNABLES": _beside(os.environ.get("GLIBC_TUNABLES", "")), _STARTED_AGAIN: "1"}
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the very command that runs
+
+
+def _beside(own: str) -> str:
+    """Return the user's settings of glibc, and those of ours that they leave open."""
+    names = {setting.partition("=")[0] for setting in own.split(":")}
+    ours = [setting for setting in TUNABLES.split(":") if setting.partition("=")[0] not in names]
+    return ":".join([*filter(None, [own]), *ours])
 
 
 def keep_freed_memory() -> bool:

@@ -54,6 +54,7 @@ def test_a_users_own_settings_of_openmp_stay(name, value, spins):
     assert told_by(_FAULTS, prepared=True, **{name: value})[1] == spins
 
 
-def test_a_users_own_settings_of_malloc_stay():
-    own = "glibc.malloc.arena_max=2"
-    assert told_by(_FAULTS, prepared=True, GLIBC_TUNABLES=own)[2] == own
+def test_a_users_own_settings_of_malloc_stay_beside_the_others():
+    own = "glibc.malloc.arena_max=2:glibc.malloc.check=0"
+    told = told_by(_FAULTS, prepared=True, GLIBC_TUNABLES=own)[2]
+    assert told == f"{own}:glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
