@@ -128,7 +128,13 @@ class Ground:
         )
 
 
-def prepare_ground(config: RetrainConfig, home: Home, store: Store, on_dataset: Callable[[DatasetRef], None]) -> Ground:
+def prepare_ground(
+    config: RetrainConfig,
+    home: Home,
+    store: Store,
+    on_dataset: Callable[[DatasetRef], None],
+    others_may_do: bool = False,
+) -> Ground:
     """Do all that comes before training: base model, rows, the plan, and the answers of base and champion.
 
     Args:
@@ -136,6 +142,7 @@ def prepare_ground(config: RetrainConfig, home: Home, store: Store, on_dataset: 
         home: the state directory.
         store: keeps what is made.
         on_dataset: called with the rows before anything is asked about them.
+        others_may_do: settings that cannot be trained are no reason to stop; see `plan_training`.
     """
     champion = find_version_by_alias(config.registry, "champion", home)
     base = prepare_base_model(config, home, store)
@@ -145,7 +152,7 @@ def prepare_ground(config: RetrainConfig, home: Home, store: Store, on_dataset: 
     replay = prepare_replay(config.training.replay, dataset, place)
     on_dataset(dataset)
     ground = Ground(base, dataset, champion, {}, replay, teacher)
-    plan_training(ground.job(config), home, store)
+    plan_training(ground.job(config), home, store, others_may_do)
     systems = {"base": build_servable(base, None, config, home, store)}
     if champion is not None:
         systems["champion"] = servable_of(champion)

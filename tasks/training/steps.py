@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.contracts.artifacts import AdapterRef, BaseModelRef
 from tasks.contracts.config import RetrainConfig
+from tasks.contracts.errors import TrainingError
 from tasks.contracts.home import Home
 from tasks.contracts.progress import Report, stage_progress
 from tasks.contracts.store import Store
@@ -34,19 +35,31 @@ def prepare_teacher(config: RetrainConfig, home: Home, store: Store) -> BaseMode
 
 
 @task(name="plan training", cache_policy=NO_CACHE)
-def plan_training(job: adapters.TrainingJob, home: Home, store: Store) -> None:
+def plan_training(job: adapters.TrainingJob, home: Home, store: Store, others_may_do: bool = False) -> None:
     """Say what a training will need, and refuse one that cannot be, before anything is made for it.
 
     What the store has already is not planned.
+
+    Args:
+        job: what would be trained.
+        home: where the planning process writes its log.
+        store: keeps adapters.
+        others_may_do: this is one trial of a sweep, and others need less or have another shape: warn, do not refuse.
 
     Raises:
         TrainingError: no row fits, the model's shape rules out what is configured, or the memory does not suffice.
     """
     if adapters.is_trained(job, store):
         return
-    facts = request_plan(job, store, home.logs / "plan.log")
-    refuse_what_cannot_fit(facts, job.training.method)
-    announce_plan(facts)
+    try:
+        facts = request_plan(job, store, home.logs / "plan.log")
+        refuse_what_cannot_fit(facts, job.training.method)
+    except TrainingError as error:
+        if not others_may_do:
+            raise
+        adapters.log.warning("Trials with the configured settings will fail: %s", error)
+    else:
+        announce_plan(facts)
 
 
 @task(name="train adapter", cache_policy=NO_CACHE)

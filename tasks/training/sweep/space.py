@@ -17,6 +17,17 @@ Settings = dict[str, Any]
 _TRIED_COMBINATIONS = 1_000
 """So many combinations with other values are tried before a value counts as one that nothing fits."""
 
+_ANY_SIZE = {
+    *("learning_rate", "schedule", "warmup_share", "epochs", "weight_decay", "max_gradient_norm", "alpha", "seed"),
+    *("validations", "replay_share", "dpo_beta", "teacher_weight", "temperature"),
+}
+"""Trials that differ in these alone need the same memory, and all of them can be trained or none."""
+
+
+def decides_size(space: dict[str, Dimension]) -> bool:
+    """Say whether trials differ in what they need, or in whether the base can be trained like that."""
+    return bool(space.keys() - _ANY_SIZE)
+
 
 def check_sweep(config: RetrainConfig) -> None:
     """Refuse a sweep that could not end, or compare, or train; none of it takes the device.
