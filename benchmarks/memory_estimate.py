@@ -1,6 +1,7 @@
 """Estimated against measured peak memory of real training processes, over methods and sizes: `make bench-memory`.
 
-Every line is a training process of its own: random weights, two optimizer steps or more, VmHWM of the process.
+Every line is a training process of its own: random weights, optimizer steps of rows that all have one length, or that
+have many as real ones do, VmHWM of the process.
 """
 
 import argparse
@@ -41,7 +42,8 @@ SIZES = {
     "135M": Size(576, 1_536, 30, 9, 3, 49_152, "bfloat16"),
 }
 METHODS = ("lora", "dora", "full", "prefix", "prompt", "ia3", "qlora")
-STEPS = 3
+STEPS = {"one": 3, "many": 16}
+"""Optimizer steps of rows of one length, and of many: each step then has other shapes than those before."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Case:
     precision: str
     batch_rows: int
     checkpointing: bool
+    lengths: str
 
     @property
     def training(self) -> TrainingSection:
@@ -112,30 +115,32 @@ def measure(case: Case, models: Path, rows: Path, folder: Path) -> dict[str, Any
     }
 
 
-def grid(sizes: list[str]) -> list[Case]:
+def grid(sizes: list[str], lengths: list[str]) -> list[Case]:
     """Return every method in both precisions, both batch sizes, with and without checkpointing where it can be."""
     return [
-        Case(method, size, precision, batch_rows, checkpointing)
-        for size, method, precision, batch_rows, checkpointing in itertools.product(
-            sizes, METHODS, ("fp32", "bf16"), (2, 8), (False, True)
+        Case(method, size, precision, batch_rows, checkpointing, spread)
+        for spread, size, method, precision, batch_rows, checkpointing in itertools.product(
+            lengths, sizes, METHODS, ("fp32", "bf16"), (2, 8), (False, True)
         )
         if not (checkpointing and method == "prefix")
     ]
 
 
-def write_rows(path: Path, count: int, words: int, known: list[str]) -> None:
-    """Write rows of as many tokens, whose words differ from the first on: what is equal would be computed once.
+def write_rows(path: Path, count: int, words: int, known: list[str], lengths: str) -> None:
+    """Write rows whose words differ from the first on: what is equal would be computed once.
 
     Args:
         path: the file.
         count: rows.
-        words: of the question, and of the answer.
+        words: of the question, and of the answer; in the middle, where there are many lengths.
         known: words that are a token each, with the space before them.
+        lengths: one, or many: log-normal, a row in six more than twice as long as that in the middle.
     """
     draw = random.Random(17)
 
     def text() -> str:
-        return "".join(f" {draw.choice(known)}" for _ in range(words))
+        drawn = min(6 * words, max(4, round(words * draw.lognormvariate(0, 0.7)))) if lengths == "many" else words
+        return "".join(f" {draw.choice(known)}" for _ in range(drawn))
 
     turns = [[{"role": "user", "content": text()}, {"role": "assistant", "content": text()}] for _ in range(count)]
     write_jsonl(path, ({"id": f"{n:064d}", "messages": messages} for n, messages in enumerate(turns)))
@@ -153,6 +158,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES))
+    parser.add_argument("--lengths", nargs="+", default=list(STEPS), choices=list(STEPS))
     parser.add_argument("--words", type=int, default=24)
     parser.add_argument("--every", type=int, default=1, help="measure every n-th line only")
     parser.add_argument("--out", type=Path, default=Path("var/bench/memory.json"))
@@ -161,19 +167,21 @@ def main() -> None:
     from tiny_model import make_tiny_tokenizer
 
     console, lines, tokenizer = Console(), [], make_tiny_tokenizer()
-    table = Table("method", "size", "precision", "rows", "checkpointing", "estimated MB", "measured MB", "ratio", "s")
+    settings = ("method", "size", "precision", "rows", "checkpointing", "lengths")
+    table = Table(*settings, "estimated MB", "measured MB", "ratio", "s")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for size in chosen.sizes:
             make_model(folder / size, SIZES[size], tokenizer)
-        for case in grid(chosen.sizes)[:: chosen.every]:
+        for case in grid(chosen.sizes, chosen.lengths)[:: chosen.every]:
             rows = folder / f"rows-{case.batch_rows}.jsonl"
-            write_rows(rows, STEPS * case.batch_rows, chosen.words, known_words(tokenizer))
+            write_rows(rows, STEPS[case.lengths] * case.batch_rows, chosen.words, known_words(tokenizer), case.lengths)
             found = measure(case, folder, rows, folder)
             ratio = found["estimated_bytes"] / found["measured_bytes"]
             lines.append({**vars(case), **found, "ratio": ratio})
             sizes = (f"{found[key] / 1e6:.0f}" for key in ("estimated_bytes", "measured_bytes"))
-            cells = (case.method, case.size, case.precision, str(case.batch_rows), "yes" if case.checkpointing else "")
+            checkpointing = "yes" if case.checkpointing else ""
+            cells = (case.method, case.size, case.precision, str(case.batch_rows), checkpointing, case.lengths)
             seconds = f"{found['measured_seconds']:.1f} ({found['estimated_seconds']:.1f})"
             table.add_row(*cells, *sizes, f"{ratio:.3f}", seconds)
             console.print(" ".join(cells), f"{ratio:.3f}", seconds)

@@ -12,11 +12,13 @@ from tasks.contracts.home import PROJECT_ROOT
 pytestmark = pytest.mark.integration
 
 
-def test_estimated_peaks_are_within_15_percent_of_measured_ones(tmp_path):
-    """Every 21st line of two of the benchmark's sizes: other methods, precisions and batches."""
+@pytest.mark.parametrize(("lengths", "every"), [("one", 21), ("many", 29)])
+def test_estimated_peaks_are_within_15_percent_of_measured_ones(lengths, every, tmp_path):
+    """Lines of two of the benchmark's sizes: other methods, precisions and batches."""
     out = tmp_path / "memory.json"
     script = str(PROJECT_ROOT / "benchmarks" / "memory_estimate.py")
-    command = [sys.executable, script, "--sizes", "5M", "31M", "--words", "90", "--every", "21", "--out", str(out)]
+    lines = ["--lengths", lengths, "--words", "90", "--every", str(every)]
+    command = [sys.executable, script, "--sizes", "5M", "31M", *lines, "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(PROJECT_ROOT))
     assert done.returncode == 0, done.stderr[-2000:]
     lines = json.loads(out.read_text())
