@@ -7,6 +7,9 @@ import sys
 SPIN_COUNT = "3000"
 """How often a waiting thread of GNU OpenMP looks before it sleeps. Its own count is a hundred times that, and a thread
 burns all of it at each of thousands of operations a step when something else runs on the other core (DECISIONS.md)."""
+KEPT_PRODUCTS = 256
+"""For how many shapes of matrix products oneDNN keeps the code that it made. Its own count is four times that: 0.7 MB
+each, and where rows have many lengths nearly every step brings new ones (DECISIONS.md)."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
 _NEVER_TRIM_BYTES = 2**31 - 1
 _LARGEST_FROM_HEAP_BYTES = 32 << 20  # glibc refuses more
@@ -26,6 +29,7 @@ def prepare_runtime() -> None:
     OpenMP reads its settings when torch is imported, glibc when a process starts: without them, this one starts again
     in its own place, with the same arguments. Settings of the user's in the environment are left as they are.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRODUCTS))
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     if keep_freed_memory() and sys.executable and _STARTED_AGAIN not in os.environ:

@@ -23,7 +23,7 @@ Namer = Callable[[torch.Tensor], str]
 
 
 class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Bytes of the living tensors by kind, their peak, and the floating-point operations, while it is entered."""
+    """Bytes of the living tensors by kind, their peak, and the operations, while it is entered."""
 
     def __init__(self, name: Namer) -> None:
         """Begin with nothing; `name` says the kind of a new tensor."""
@@ -32,6 +32,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.at_peak: Counter[str] = Counter()
         self.flops: Counter[str] = Counter()
         self.moved_bytes = self.calls = 0
+        self.products: set[tuple[Any, ...]] = set()
         self._name = name
         self._picked_places = 0
         self._fixed_kind = ""
@@ -99,6 +100,7 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def forget_costs(self) -> None:
         """Count operations anew; the bytes that live go on."""
         self.flops.clear()
+        self.products.clear()
         self.moved_bytes = self.calls = 0
 
     def _picked(self, args: Any) -> "torch.Tensor | None":
@@ -114,6 +116,8 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
             first = result[0] if isinstance(result, tuple) else result
             kind = "attention" if func.overloadpacket is not torch.ops.aten.mm and first.ndim > 2 else self._name(first)
             self.flops[kind] += formula(*args, **kwargs, out_val=result)
+            shapes = [(*each.shape, *each.stride()) for each in args if isinstance(each, torch.Tensor)]
+            self.products.add((func, *shapes))
 
 
 def _unpacked_product(*arguments: Any) -> torch.Tensor:

@@ -8,6 +8,8 @@ from tasks.training.plan.rehearsal import Rehearsed
 
 FIRST_USE_BYTES = 45_000_000
 """Code of the libraries that comes into memory when kernels are called for the first time (DECISIONS.md)."""
+PRODUCT_BYTES = 700_000
+"""Code that oneDNN makes for a product of 16-bit matrices of one shape (DECISIONS.md)."""
 UNUSED_SHARE = {"cpu": 0.25, "cuda": 0.05}
 """What the allocator holds beside the tensors of a step, as a share of them. cpu: holes of glibc's heap, with the
 settings of `fast/runtime.py`; set on 43 trainings, tried on others (DECISIONS.md). cuda: torch rounds blocks up; not
@@ -55,7 +57,9 @@ class Memory:
         return max(sum(self.parts.values()), self.loading)
 
 
-def memory_of(rehearsed: Rehearsed, training: TrainingSection, process: int, files: int, shards: int = 1) -> Memory:
+def memory_of(
+    rehearsed: Rehearsed, training: TrainingSection, process: int, files: int, code: int, shards: int = 1
+) -> Memory:
     """Return the memory of a training whose largest micro-batch was rehearsed.
 
     Args:
@@ -63,6 +67,7 @@ def memory_of(rehearsed: Rehearsed, training: TrainingSection, process: int, fil
         training: which guards there are.
         process: bytes of the process so far; 0 on a GPU.
         files: bytes of the base's weight files.
+        code: bytes of what is made for products of other shapes than the rehearsed ones.
         shards: processes that weights, gradients and the optimizer's state are divided among.
     """
     at_peak, resident = rehearsed.at_peak, rehearsed.resident
@@ -79,7 +84,7 @@ def memory_of(rehearsed: Rehearsed, training: TrainingSection, process: int, fil
         activations=at_peak.get("activations", 0),
         attention=at_peak.get("attention", 0),
         logits=at_peak.get("logits", 0),
-        reserve=(FIRST_USE_BYTES if on_cpu else 0) + int(UNUSED_SHARE["cpu" if on_cpu else "cuda"] * passing),
+        reserve=code + (FIRST_USE_BYTES if on_cpu else 0) + int(UNUSED_SHARE["cpu" if on_cpu else "cuda"] * passing),
         # The files are mapped: their pages count while they are copied, and stay if nothing has to be converted.
         loading=process + resident["weights"] + files if on_cpu else 0,
     )

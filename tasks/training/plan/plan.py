@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.training_config import TrainingSection
 from tasks.training.distributed.group import ALONE, Group
+from tasks.training.fast.rows import TOKENS_MULTIPLE
+from tasks.training.fast.runtime import KEPT_PRODUCTS
 from tasks.training.loop.batches import micro_batches, plan_steps
 from tasks.training.loop.examples import Example
 from tasks.training.loop.memory import process_bytes, takes_eager_attention
 from tasks.training.plan.free import free_bytes
-from tasks.training.plan.memory import Memory, memory_of, weight_file_bytes
+from tasks.training.plan.memory import PRODUCT_BYTES, Memory, memory_of, weight_file_bytes
 from tasks.training.plan.rehearsal import Rehearsal, Rehearsed
 from tasks.training.plan.speed import COSTS, flops_per_second
 from tasks.training.plan.verdict import may_fit
@@ -158,7 +160,14 @@ class Planner:
                 widest, rehearsed = other, again
         shards = self._group.size if self._group.sharded else 1
         return Plan(
-            memory=memory_of(rehearsed, training, self._process, self._copied_files(training, rehearsal), shards),
+            memory=memory_of(
+                rehearsed,
+                training,
+                self._process,
+                self._copied_files(training, rehearsal),
+                self._code_of_products(rehearsed, [part for part, _ in parts], rehearsal.is_fast),
+                shards,
+            ),
             free_bytes=self._free,
             seconds=sum(expected.seconds_of(part, speed) for part, _ in parts) / self._group.size,
             flops_per_second=speed,
@@ -173,6 +182,17 @@ class Planner:
         """Weights in the file's own precision stay where they are mapped; the fast way and other precisions copy."""
         as_it_is = rehearsal.file_dtype == self._place.dtype and training.method != "qlora" and not rehearsal.is_fast
         return 0 if as_it_is else weight_file_bytes(self._base)
+
+    def _code_of_products(self, rehearsed: Rehearsed, parts: list[list[Example]], is_fast: bool) -> int:
+        """Return the bytes of code that oneDNN keeps beside that of the rehearsed micro-batch; fp32 goes elsewhere."""
+        if not self._on_cpu or self._place.dtype.itemsize != 2:
+            return 0
+        if is_fast:  # rows that begin alike are shorter, which leaves as many shapes
+            shapes: set[tuple[int, ...]] = {(sum(map(len, part)) // TOKENS_MULTIPLE,) for part in parts}
+        else:
+            shapes = {(len(part), max(map(len, part))) for part in parts}
+        made = min(KEPT_PRODUCTS, rehearsed.products * len(shapes))
+        return PRODUCT_BYTES * max(0, made - rehearsed.products)
 
     def _speed(self, rehearsal: Rehearsal) -> float:
         place = (self._place.device, self._place.dtype)

@@ -28,6 +28,7 @@ class Rehearsed:
         flops: floating-point operations of the step, by kind.
         moved_bytes: what the step's operations write.
         calls: operations of the step that compute something.
+        products: matrix products of different shapes.
         trained_parameters: numbers that are trained.
     """
 
@@ -36,6 +37,7 @@ class Rehearsed:
     flops: dict[str, int]
     moved_bytes: int
     calls: int
+    products: int
     trained_parameters: int
 
     @property
@@ -113,6 +115,7 @@ class Rehearsal:
             flops=dict(ledger.flops),
             moved_bytes=ledger.moved_bytes,
             calls=ledger.calls,
+            products=len(ledger.products),
             trained_parameters=sum(weight.numel() for weight in trained.values()),
         )
 
