@@ -55,9 +55,9 @@ METHODS: dict[MethodName, Method] = {
     "pissa": Method("PiSSA", ("layers",), 2e-4, _MERGED, "Meng et al., 2024"),
     "qlora": Method("QLoRA", ("layers",), 5e-4, _MERGED, "Dettmers et al., 2023"),
     "ia3": Method("IA³", ("layers",), 8e-3, _MERGED, "Liu et al., 2022"),
-    "prefix": Method("prefix tuning", ("virtual tokens",), 1e-2, _PREFIXED, "Li and Liang, 2021"),
-    "prompt": Method("prompt tuning", ("virtual tokens",), 3e-2, _PREFIXED, "Lester et al., 2021"),
-    "p_tuning": Method("P-tuning", ("virtual tokens",), 3e-3, _PREFIXED, "Liu et al., 2021"),
+    "prefix": Method("prefix tuning", ("virtual tokens",), 3e-2, _PREFIXED, "Li and Liang, 2021"),
+    "prompt": Method("prompt tuning", ("virtual tokens",), 1e-1, _PREFIXED, "Lester et al., 2021"),
+    "p_tuning": Method("P-tuning", ("virtual tokens",), 1e-2, _PREFIXED, "Liu et al., 2021"),
     "lora_prefix": Method("LoRA with a prefix", ("layers", "virtual tokens"), 5e-4, _PREFIXED, "He et al., 2022"),
     "full": Method("full fine-tuning", ("weights",), 5e-5, _MERGED, ""),
 }
