@@ -216,6 +216,7 @@ def _holders(traces: "Traces", models: dict[str, list[int]], store: Store) -> di
     from tasks.training.adapter import adapters_of_rows, unfinished_trainings
 
     learned = [entry.path / "train.jsonl" for entry in store.entries("dataset") if entry.digest in traces.learned]
+    learned += [entry.path / "train.jsonl" for entry in store.entries("replay") if entry.digest in traces.results]
     rows = {digest_of_file(path) for path in learned if path.is_file()}
     return {
         "versions": traces.versions,

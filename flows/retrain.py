@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -133,7 +133,7 @@ def prepare_ground(
     home: Home,
     store: Store,
     on_dataset: Callable[[DatasetRef], None],
-    others_may_do: bool = False,
+    searched: Collection[str] = (),
 ) -> Ground:
     """Do all that comes before training: base model, rows, the plan, and the answers of base and champion.
 
@@ -142,7 +142,7 @@ def prepare_ground(
         home: the state directory.
         store: keeps what is made.
         on_dataset: called with the rows before anything is asked about them.
-        others_may_do: settings that cannot be trained are no reason to stop; see `plan_training`.
+        searched: the training settings that a sweep searches; see `plan_training`.
     """
     champion = find_version_by_alias(config.registry, "champion", home)
     base = prepare_base_model(config, home, store)
@@ -152,7 +152,7 @@ def prepare_ground(
     replay = prepare_replay(config.training.replay, dataset, place)
     on_dataset(dataset)
     ground = Ground(base, dataset, champion, {}, replay, teacher)
-    plan_training(ground.job(config), home, store, others_may_do)
+    plan_training(ground.job(config), home, store, searched)
     systems = {"base": build_servable(base, None, config, home, store)}
     if champion is not None:
         systems["champion"] = servable_of(champion)

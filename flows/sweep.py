@@ -23,7 +23,7 @@ from tasks.serving.steps import prepare_server
 from tasks.training.adapter import TrainingJob
 from tasks.training.sweep.plots import write_plots
 from tasks.training.sweep.search import Search
-from tasks.training.sweep.space import check_sweep, decides_size, planned_settings, trials_or_minutes, with_settings
+from tasks.training.sweep.space import check_sweep, planned_settings, trials_or_minutes, with_settings
 from tasks.training.sweep.steps import train_trial
 from tasks.training.sweep.trial import TrialEnd, TrialRun
 
@@ -72,8 +72,7 @@ def search_settings(config: RetrainConfig, home: Home, reason: str) -> SweepReco
     check_replay(config.training.replay, Place(home, store, config.serving))
     prepare_server(config, home)
     settle(config, home)
-    others_may_do = decides_size(config.sweep.space)
-    ground = prepare_ground(planned_settings(config), home, store, lambda dataset: None, others_may_do)
+    ground = prepare_ground(planned_settings(config), home, store, lambda dataset: None, config.sweep.space)
     job = ground.job(config)
     search = Search(job, config, home.sweeps)
     tags = {"llm_retrain.reason": reason, "prefect.flow_run_id": str(flow_run.id), "llm_retrain.study": search.name}

@@ -75,8 +75,11 @@ def _weight_files(model: Path, source: str) -> list[str]:
         return [_FILE]
     if (model / _INDEX).is_file():
         try:
-            return sorted(set(json.loads((model / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            names = set(json.loads((model / _INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+            if not all(isinstance(name, str) and name and name == Path(name).name for name in names):
+                raise ValueError("a weight's file is no name of a file beside it")
+            return sorted(names)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BaseModelError(
                 f"base_model.source is {source!r}, whose {_INDEX} is no index of weights: expected JSON with a "
                 "weight_map"

@@ -1,6 +1,6 @@
 """The Prefect tasks of the training stage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,6 +18,7 @@ from tasks.training import base_model as base_models
 from tasks.training.announcements import announce_plan
 from tasks.training.plan.request import request_plan
 from tasks.training.plan.verdict import refuse_what_cannot_fit
+from tasks.training.sweep.space import decides_memory
 
 
 @task(name="prepare base model", cache_policy=NO_CACHE)
@@ -35,7 +36,7 @@ def prepare_teacher(config: RetrainConfig, home: Home, store: Store) -> BaseMode
 
 
 @task(name="plan training", cache_policy=NO_CACHE)
-def plan_training(job: adapters.TrainingJob, home: Home, store: Store, others_may_do: bool = False) -> None:
+def plan_training(job: adapters.TrainingJob, home: Home, store: Store, searched: Collection[str] = ()) -> None:
     """Say what a training will need, and refuse one that cannot be, before anything is made for it.
 
     What the store has already is not planned.
@@ -44,7 +45,7 @@ def plan_training(job: adapters.TrainingJob, home: Home, store: Store, others_ma
         job: what would be trained.
         home: where the planning process writes its log.
         store: keeps adapters.
-        others_may_do: this is one trial of a sweep, and others need less or have another shape: warn, do not refuse.
+        searched: the settings that other trials of a sweep have otherwise; what is refused for them is a warning.
 
     Raises:
         TrainingError: no row fits, the model's shape rules out what is configured, or the memory does not suffice.
@@ -53,13 +54,23 @@ def plan_training(job: adapters.TrainingJob, home: Home, store: Store, others_ma
         return
     try:
         facts = request_plan(job, store, home.logs / "plan.log")
+    except TrainingError as error:
+        if not any(f"training.{key} " in str(error) for key in searched):
+            raise
+        _warn_of_trials(error)
+        return
+    try:
         refuse_what_cannot_fit(facts, job.training.method)
     except TrainingError as error:
-        if not others_may_do:
+        if not decides_memory(searched):
             raise
-        adapters.log.warning("Trials with the configured settings will fail: %s", error)
+        _warn_of_trials(error)
     else:
         announce_plan(facts)
+
+
+def _warn_of_trials(error: TrainingError) -> None:
+    adapters.log.warning("Trials with the configured settings will fail: %s", error)
 
 
 @task(name="train adapter", cache_policy=NO_CACHE)

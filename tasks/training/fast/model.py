@@ -138,8 +138,9 @@ class FastModel:
 
     def fits(self, batch: Sequence[Example]) -> bool:
         """Say whether the batch's attention weights may be kept."""
-        longest = max(len(example) for example in batch)
-        scores = (len(batch) + 1) * self._query_heads * longest**2 * self._layers_count
+        from tasks.training.fast.rows import attention_scores
+
+        scores = attention_scores(batch) * self._query_heads * self._layers_count
         return scores * self._dtype.itemsize <= SCORE_BYTES
 
     def target_losses(self, batch: Sequence[Example]) -> "tuple[torch.Tensor, torch.Tensor]":

@@ -73,18 +73,40 @@ def common_start(batch: Sequence[Example]) -> int:
     return shared
 
 
+def shared_start(batch: Sequence[Example]) -> int:
+    """Return P: the common start, if it is shared."""
+    shared = common_start(batch)
+    return shared if shared >= LEAST_SHARED_TOKENS and len(batch) > 1 else 0
+
+
+def packed_tokens(batch: Sequence[Example]) -> int:
+    """Return how many tokens a batch has in one sequence, before it is filled up."""
+    shared = shared_start(batch)
+    return shared + sum(len(example) - shared for example in batch)
+
+
+def attention_scores(batch: Sequence[Example]) -> int:
+    """Return B·T·(P + T): the scores of one head, padding included."""
+    shared = shared_start(batch)
+    keys = _padded_keys(max(shared, *(len(example) - shared for example in batch)), shared)
+    return (len(batch) + bool(shared)) * (keys - shared) * keys
+
+
+def _padded_keys(longest: int, shared: int) -> int:
+    """Return P + T, where the longest row has so many tokens beside those that are shared."""
+    return -(-(longest + shared) // KEYS_MULTIPLE) * KEYS_MULTIPLE
+
+
 def pack_rows(batch: Sequence[Example]) -> PackedRows:
     """Lay a batch out in one sequence; a common beginning is shared if that pays."""
     import torch
 
-    shared = common_start(batch)
-    if shared < LEAST_SHARED_TOKENS or len(batch) < 2:
-        shared = 0
+    shared = shared_start(batch)
     rows = [(example.prompt_ids + example.answer_ids)[shared:] for example in batch]
     start = [batch[0].prompt_ids[:shared]] if shared else []
     lengths = torch.tensor([len(row) for row in (*start, *rows)])
     firsts = lengths.cumsum(0) - lengths
-    longest = -(-(int(lengths.max()) + shared) // KEYS_MULTIPLE) * KEYS_MULTIPLE - shared
+    longest = _padded_keys(int(lengths.max()), shared) - shared
     places = torch.arange(longest).expand(len(lengths), longest)
     filled = places < lengths[:, None]
     positions = places[filled]

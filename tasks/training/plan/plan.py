@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.training_config import TrainingSection
 from tasks.training.distributed.group import ALONE, Group
-from tasks.training.fast.rows import TOKENS_MULTIPLE
+from tasks.training.fast.rows import TOKENS_MULTIPLE, attention_scores, packed_tokens
 from tasks.training.fast.runtime import KEPT_PRODUCTS
 from tasks.training.loop.batches import micro_batches, plan_steps
 from tasks.training.loop.examples import Example
@@ -153,11 +153,16 @@ class Planner:
         widest = max(parts, key=lambda part: (_padded(part[0]), part[1]))
         rehearsed = rehearsal.step(*widest)
         expected = _Expected(rehearsed, widest[0], rehearsal.config, self._place.device.type)
-        other = max(parts, key=lambda part: expected.bytes_of(part[0]))
-        if expected.bytes_of(other[0]) > expected.bytes_of(widest[0]):
-            again = rehearsal.step(*other)
-            if again.peak_bytes > rehearsed.peak_bytes:
-                widest, rehearsed = other, again
+        others = [max(parts, key=lambda part: expected.bytes_of(part[0]))]
+        if rehearsal.is_fast:  # rows that begin alike are shorter there, and their attention may be larger
+            others += [max(parts, key=lambda part: size(part[0])) for size in (packed_tokens, attention_scores)]
+        seen = [widest]
+        for other in others:
+            if other not in seen:
+                seen.append(other)
+                again = rehearsal.step(*other)
+                if again.peak_bytes > rehearsed.peak_bytes:
+                    widest, rehearsed = other, again
         shards = self._group.size if self._group.sharded else 1
         return Plan(
             memory=memory_of(
@@ -187,8 +192,8 @@ class Planner:
         """Return the bytes of code that oneDNN keeps beside that of the rehearsed micro-batch; fp32 goes elsewhere."""
         if not self._on_cpu or self._place.dtype.itemsize != 2:
             return 0
-        if is_fast:  # rows that begin alike are shorter, which leaves as many shapes
-            shapes: set[tuple[int, ...]] = {(sum(map(len, part)) // TOKENS_MULTIPLE,) for part in parts}
+        if is_fast:
+            shapes: set[tuple[int, ...]] = {(-(-packed_tokens(part) // TOKENS_MULTIPLE),) for part in parts}
         else:
             shapes = {(len(part), max(map(len, part))) for part in parts}
         made = min(KEPT_PRODUCTS, rehearsed.products * len(shapes))

@@ -1,6 +1,6 @@
 """The search space: what a sweep may try, checked before anything is trained, and a trial's settings laid over it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +17,16 @@ Settings = dict[str, Any]
 _TRIED_COMBINATIONS = 1_000
 """So many combinations with other values are tried before a value counts as one that nothing fits."""
 
-_ANY_SIZE = {
-    *("learning_rate", "schedule", "warmup_share", "epochs", "weight_decay", "max_gradient_norm", "alpha", "seed"),
-    *("validations", "replay_share", "dpo_beta", "teacher_weight", "temperature"),
+_ANY_MEMORY = {
+    *("learning_rate", "schedule", "warmup_share", "weight_decay", "max_gradient_norm", "alpha", "seed", "validations"),
+    *("dpo_beta", "teacher_weight", "temperature"),
 }
-"""Trials that differ in these alone need the same memory, and all of them can be trained or none."""
+"""Trials that differ in these alone need the same memory, but for the chance of a long batch in less than an epoch."""
 
 
-def decides_size(space: dict[str, Dimension]) -> bool:
-    """Say whether trials differ in what they need, or in whether the base can be trained like that."""
-    return bool(space.keys() - _ANY_SIZE)
+def decides_memory(searched: Collection[str]) -> bool:
+    """Say whether trials that differ in these settings may need different memory."""
+    return bool(set(searched) - _ANY_MEMORY)
 
 
 def check_sweep(config: RetrainConfig) -> None:

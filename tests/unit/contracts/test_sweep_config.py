@@ -13,7 +13,7 @@ from tasks.training.sweep.space import (
     check_sweep,
     configured_settings,
     count_settings,
-    decides_size,
+    decides_memory,
     distributions,
     planned_settings,
     with_settings,
@@ -154,9 +154,8 @@ def test_a_setting_that_some_trial_would_use_may_be_searched(space, training):
 
 
 def test_trials_that_differ_in_size_do_not_fall_with_the_first():
-    rates = {"low": 1e-5, "high": 1e-3}
-    assert not decides_size(config_of({"learning_rate": rates, "seed": [1, 2]}).sweep.space)
-    assert decides_size(config_of({"learning_rate": rates, "rank": [4, 4_096 // 8]}).sweep.space)
+    assert not decides_memory(("learning_rate", "seed"))
+    assert decides_memory(("learning_rate", "rank"))
 
 
 def test_every_method_is_looked_at_however_many_other_settings_are_searched():

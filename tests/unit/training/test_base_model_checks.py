@@ -167,7 +167,10 @@ def test_a_weight_of_another_shape_is_refused(model, tmp_path):
     assert "AutoModelForCausalLM cannot load" in refusal(f"dir:{model}", tmp_path)
 
 
-@pytest.mark.parametrize("written", ["{", "{}", '{"weight_map": 3}', "[]"])
+@pytest.mark.parametrize(
+    "written",
+    ["{", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', '{"weight_map": {"a": ""}}', "[]", "[" * 100_000],
+)
 def test_an_index_that_is_none_is_refused(written, model, tmp_path):
     (model / "model.safetensors").rename(model / "part.safetensors")
     (model / "model.safetensors.index.json").write_text(written)

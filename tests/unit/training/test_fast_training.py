@@ -8,7 +8,7 @@ from tiny_model import make_tiny_base_model, make_tiny_tokenizer
 
 from tasks.contracts.training_config import TrainingSection
 from tasks.training.fast.model import FastModel, why_not_fast
-from tasks.training.fast.rows import common_start, pack_rows
+from tasks.training.fast.rows import attention_scores, common_start, pack_rows, packed_tokens
 from tasks.training.loop.examples import Example
 from tasks.training.loop.optimizer import MasterOptimizer
 from tasks.training.loop.trainee import Place, Trainee
@@ -248,7 +248,7 @@ def trainee_of(base, precision="fp32"):
 def test_rows_whose_attention_weights_would_fill_the_memory_take_the_plain_way(monkeypatch):
     fast = FastModel(adapted())
     assert fast.fits(TOGETHER)
-    monkeypatch.setattr("tasks.training.fast.model.SCORE_BYTES", 4 * 4 * 3 * len(max(TOGETHER, key=len)) ** 2 * 4 - 1)
+    monkeypatch.setattr("tasks.training.fast.model.SCORE_BYTES", 4 * 4 * 3 * attention_scores(TOGETHER) - 1)
     assert not fast.fits(TOGETHER)
 
 
@@ -292,3 +292,12 @@ def test_the_next_step_computes_with_what_the_optimizer_has_changed(precision, t
         fast = trainee.answer_losses(APART)[0]
     assert losses[-1] < 0.3 * losses[0]
     assert fast.sum().item() == pytest.approx(plain.sum().item(), rel=1e-4 if precision == "fp32" else 0.05)
+
+
+@pytest.mark.parametrize("batch", [TOGETHER, APART, TOGETHER[:1], [*TOGETHER, *APART]])
+def test_tokens_and_scores_are_known_before_a_batch_is_packed(batch):
+    packed = pack_rows(batch)
+    rows, places, keys = packed.hidden_keys.shape
+    assert attention_scores(batch) == rows * places * keys
+    filled = len(packed.ids) - packed_tokens(batch)
+    assert filled == sum(packed.ids[packed_tokens(batch) :] == 0) and 0 <= filled < 64

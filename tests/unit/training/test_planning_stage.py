@@ -114,10 +114,40 @@ def test_one_trial_of_many_is_warned_of_and_not_refused(base, dataset, tmp_path,
     too_much = {**FACTS, "fits": False, "may_fit": False, "free_bytes": 1}
     monkeypatch.setattr(steps, "request_plan", lambda *_: too_much)
     job = TrainingJob(base, dataset, section())
-    steps.plan_training.fn(job, Home(tmp_path), Store(tmp_path / "store"), others_may_do=True)
+    steps.plan_training.fn(job, Home(tmp_path), Store(tmp_path / "store"), searched=["rank"])
     ((_, level, line),) = caplog.record_tuples
     assert level == logging.WARNING
     assert line.startswith("Trials with the configured settings will fail: training.method lora needs about 3.00 GB")
+
+
+@pytest.mark.parametrize(
+    ("said", "searched"),
+    [
+        ("training.method lora needs about 3 GB", ["learning_rate"]),
+        ("training.target_modules names 'no_such_layer'", ["rank"]),
+        ("12 of 12 rows cannot be spelled", ["rank", "target_modules"]),
+    ],
+)
+def test_what_no_trial_could_do_otherwise_ends_a_sweep_before_anything_is_built(
+    said, searched, base, dataset, tmp_path, monkeypatch
+):
+    def refuse(*_):
+        raise TrainingError(said)
+
+    monkeypatch.setattr(steps, "request_plan", lambda *_: FACTS if "needs about" in said else refuse())
+    monkeypatch.setattr(steps, "refuse_what_cannot_fit", refuse)
+    with pytest.raises(TrainingError, match=said[:20]):
+        steps.plan_training.fn(TrainingJob(base, dataset, section()), Home(tmp_path), Store(tmp_path / "s"), searched)
+
+
+def test_a_refusal_that_names_a_searched_setting_is_a_warning(base, dataset, tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise TrainingError("training.rank is 512, larger than a layer")
+
+    monkeypatch.setattr(steps, "request_plan", refuse)
+    job = TrainingJob(base, dataset, section())
+    steps.plan_training.fn(job, Home(tmp_path), Store(tmp_path / "store"), ["rank"])
+    assert "will fail: training.rank is 512" in caplog.text
 
 
 def test_what_is_trained_already_is_not_planned(base, dataset, tmp_path, monkeypatch):
