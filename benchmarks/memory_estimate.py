@@ -134,7 +134,8 @@ def write_rows(path: Path, count: int, words: int, known: list[str], lengths: st
         count: rows.
         words: of the question, and of the answer; in the middle, where there are many lengths.
         known: words that are a token each, with the space before them.
-        lengths: one, or many: log-normal, a row in six more than twice as long as that in the middle.
+        lengths: one, or many: log-normal, a question or an answer in six has over twice as many as that in the
+            middle.
     """
     draw = random.Random(17)
 

@@ -27,7 +27,8 @@ def prepare_runtime() -> None:
     """Make waiting and allocating cheap; call it first in a process of its own, which may begin anew with it.
 
     OpenMP reads its settings when torch is imported, glibc when a process starts: without them, this one starts again
-    in its own place, with the same arguments. Settings of the user's in the environment are left as they are.
+    in its own place, with the same arguments. What the user has set in OMP_WAIT_POLICY, GOMP_SPINCOUNT,
+    ONEDNN_PRIMITIVE_CACHE_CAPACITY and GLIBC_TUNABLES stays, but for the two thresholds of `keep_freed_memory`.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRODUCTS))
     if "OMP_WAIT_POLICY" not in os.environ:

@@ -9,6 +9,7 @@ from tiny_plan import example, planned
 
 from tasks.contracts.errors import TrainingError
 from tasks.contracts.training_config import TrainingSection
+from tasks.training.loop.examples import Example
 from tasks.training.plan.free import control_group_rooms
 from tasks.training.plan.verdict import refuse_what_cannot_fit, what_to_change
 
@@ -19,6 +20,18 @@ def test_sharded_weights_are_rehearsed_the_plain_way_as_they_are_trained(base, c
     sharded = TrainingSection(sharding="fsdp", processes=2, **ON_CPU)
     assert not Rehearsal(base, sharded, cpu).is_fast
     assert Rehearsal(base, TrainingSection(**ON_CPU), cpu).is_fast
+
+
+def test_the_largest_batch_is_the_one_that_is_largest_once_packed(base, cpu):
+    """Rows that begin alike have that beginning once: shorter rows that do not may need more."""
+    from tasks.training.plan.plan import Work
+
+    alike = [example(96, 8) for _ in range(8)]
+    apart = [Example(tuple(range(3 + row, 83 + row)), tuple(range(3, 11))) for row in range(8)]
+    training = TrainingSection(batch_rows=8, micro_batch_tokens=4_096, **ON_CPU)
+    alone = planned(base, cpu, training, 10**12, Work(apart, 8))
+    beside = planned(base, cpu, training, 10**12, Work([*apart, *alike], 16))
+    assert beside.memory.activations >= alone.memory.activations
 
 
 BATCH = [example(48, 16) for _ in range(4)]
