@@ -157,17 +157,18 @@ def test_erase_names_adapters_that_learned_it_and_trainings_that_may_have(call, 
     built = call("build", "--config", config, "--json")
     store = Store(tmp_path / "home" / "store")
     rows = digest_of_file(Path(built["path"]) / "train.jsonl")
-    for inputs in (
-        {"rows": rows, "replay": None},
-        {"rows": "other", "replay": rows},
-        {"rows": "other", "replay": None},
-    ):
+    [seen] = call("why", "Ada Lovelace", "--json")["sightings"]
+    line = json.dumps(seen["row"]) + "\n"
+    replay = store.produce("replay", {}, lambda out: {"rows": (out / "train.jsonl").write_text(line)})
+    replayed = digest_of_file(replay.path / "train.jsonl")  # a version's rows but for those that may not be replayed
+    trained_on = [(rows, None), ("other", rows), ("other", replayed), ("other", None)]
+    for inputs in ({"rows": each, "replay": again} for each, again in trained_on):
         store.produce("adapter", inputs, lambda out: {"written": (out / "adapter").write_text("weights")})
     stopped = store.root / ".checkpoints" / "0123456789ab"
     stopped.mkdir(parents=True)
     held = call("erase", "Ada Lovelace", "--reason", "she asked", "--json")["held_by"]
-    saw = {entry.path for entry in store.entries("adapter") if rows in entry.inputs.values()}
-    assert set(map(Path, held["adapters"])) == saw and len(saw) == 2
+    saw = {entry.path for entry in store.entries("adapter") if {rows, replayed} & set(entry.inputs.values())}
+    assert set(map(Path, held["adapters"])) == saw and len(saw) == 3
     assert held["unfinished_trainings"] == [str(stopped)]
     shown = call("erase", "Ada Lovelace", "--reason", "she asked")
     assert "Adapters trained on these versions" in shown and "Unfinished trainings" in shown
