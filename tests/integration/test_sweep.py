@@ -74,7 +74,12 @@ def begin(place, monkeypatch):
     """Return a function that searches; what `retrain` is tested for, and Prefect, are left out."""
     for name in ("prepare_server", "settle"):
         monkeypatch.setattr(flow, name, lambda *_: None)
-    monkeypatch.setattr(flow, "prepare_ground", lambda *_: place.ground)
+
+    def prepare_ground(*given):
+        assert set(given[-1]) == {"learning_rate", "rank"}, "what is searched is no reason to stop"
+        return place.ground
+
+    monkeypatch.setattr(flow, "prepare_ground", prepare_ground)
     train_trial = flow.train_trial.fn
 
     def search(trials, interrupted_at=None):

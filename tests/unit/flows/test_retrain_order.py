@@ -11,7 +11,7 @@ from flows.outcome import Outcome
 from tasks.contracts.config import RetrainConfig, load_config, preset_names
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
-from tasks.contracts.store import write_manifest
+from tasks.contracts.store import Store, write_manifest
 from tasks.contracts.training_config import TrainingSection
 
 PROMOTED = Outcome("promoted", "promote", 5, (), 40, {}, {}, (), None, {}, "", {})
@@ -31,7 +31,7 @@ class Walk:
             "prepare_replay": self.stage("prepare replay", "replay"),
             "prepare_teacher": self.stage("prepare teacher", "teacher"),
             "TrainingJob": self.job,
-            "plan_training": self.stage("plan training"),
+            "plan_training": self.plan_training,
             "build_servable": self.build_servable,
             "generate_predictions": self.generate_predictions,
             "build_report": self.build_report,
@@ -57,6 +57,10 @@ class Walk:
             return result
 
         return note
+
+    def plan_training(self, _job, _home, _store, searched):
+        self.called.append("plan training")
+        self.searched = searched
 
     def job(self, *inputs):
         self.jobs.append(inputs)
@@ -95,6 +99,13 @@ def test_what_can_refuse_a_run_is_asked_before_anything_is_trained(walk):
     assert before == [*checks, "prepare replay", "plan training", "build base", "ask base", "ask champion"]
     assert after == ["train adapter", "build candidate", "ask candidate"]
     assert walk.rolled_out == []
+
+
+def test_the_plan_is_told_what_a_sweep_searches_and_a_run_searches_nothing(walk):
+    walk("reject")
+    assert walk.searched == ()
+    flow.prepare_ground(RetrainConfig(), walk.home, Store(walk.home.store), lambda _: None, ["rank"])
+    assert walk.searched == ["rank"]
 
 
 def test_the_training_is_told_what_is_replayed_and_who_teaches_and_the_outcome_which_rows_were_too_long(walk):

@@ -22,6 +22,29 @@ def test_sharded_weights_are_rehearsed_the_plain_way_as_they_are_trained(base, c
     assert Rehearsal(base, TrainingSection(**ON_CPU), cpu).is_fast
 
 
+def test_code_of_products_is_counted_where_rows_have_many_lengths(base):
+    """In 16 bits, where oneDNN makes it, and no more of it than is kept."""
+    import torch
+
+    from tasks.training.fast.runtime import KEPT_PRODUCTS
+    from tasks.training.loop.trainee import Place
+    from tasks.training.plan.memory import PRODUCT_BYTES
+    from tasks.training.plan.plan import Work
+
+    many = [example(tokens, 8) for tokens in range(20, 620, 5)]
+    one = [example(615, 8) for _ in many]
+    reserves = {}
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        training = TrainingSection(device="cpu", precision=precision, batch_rows=1, micro_batch_tokens=4_096)
+        place = Place(torch.device("cpu"), dtype)
+        for name, rows in (("many", many), ("one", one)):
+            plan = planned(base, place, training, 10**12, Work(rows, len(rows)))
+            reserves[precision, name] = plan.memory.reserve
+    assert reserves["fp32", "many"] == reserves["fp32", "one"]
+    code = reserves["bf16", "many"] - reserves["bf16", "one"]
+    assert 50 * PRODUCT_BYTES < code < KEPT_PRODUCTS * PRODUCT_BYTES
+
+
 def test_the_largest_batch_is_the_one_that_is_largest_once_packed(base, cpu):
     """Rows that begin alike have that beginning once: shorter rows that do not may need more."""
     from tasks.training.plan.plan import Work

@@ -47,6 +47,19 @@ def test_the_runtimes_get_their_settings_when_the_user_has_none():
     assert told_by(_FAULTS, prepared=True)[1:] == ["3000", runtime.TUNABLES]
 
 
+_PRODUCTS = """
+import json, os
+import tasks.training.fast.runtime as runtime
+if {prepared}: runtime.prepare_runtime()
+print(json.dumps(os.environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY")))
+"""
+
+
+def test_code_of_few_products_is_kept_unless_the_user_wants_more():
+    assert told_by(_PRODUCTS, prepared=True) == str(runtime.KEPT_PRODUCTS)
+    assert told_by(_PRODUCTS, prepared=True, ONEDNN_PRIMITIVE_CACHE_CAPACITY="1024") == "1024"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "spins"), [("OMP_WAIT_POLICY", "ACTIVE", None), ("GOMP_SPINCOUNT", "7", "7")]
 )
