@@ -12,7 +12,8 @@ KEPT_PRODUCTS = 256
 each, and where rows have many lengths nearly every step brings new ones (DECISIONS.md)."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
 _NEVER_TRIM_BYTES = 2**31 - 1
-_LARGEST_FROM_HEAP_BYTES = 32 << 20  # glibc refuses more
+LARGEST_FROM_HEAP_BYTES = 32 << 20
+"""What is larger comes from the kernel and goes back to it; glibc refuses a higher bound."""
 TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:glibc.malloc.arena_max=1"
 """Free pieces of any size join their neighbours at once. PyTorch asks for aligned blocks, beside which pieces of up to
 64 bytes are left; glibc keeps such pieces for themselves, a block that is freed between two of them is too small for
@@ -56,4 +57,4 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent from musl
     if mallopt is None:
         return False
-    return bool(mallopt(_TRIM_THRESHOLD, _NEVER_TRIM_BYTES) and mallopt(_MMAP_THRESHOLD, _LARGEST_FROM_HEAP_BYTES))
+    return bool(mallopt(_TRIM_THRESHOLD, _NEVER_TRIM_BYTES) and mallopt(_MMAP_THRESHOLD, LARGEST_FROM_HEAP_BYTES))

@@ -16,6 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from tasks.training.fast.runtime import LARGEST_FROM_HEAP_BYTES
+
 _FLASH = 1
 """torch.nn.attention.SDPBackend.FLASH_ATTENTION: the one fused kernel that a CPU has."""
 
@@ -23,13 +25,19 @@ Namer = Callable[[torch.Tensor], str]
 
 
 class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Bytes of the living tensors by kind, their peak, and the operations, while it is entered."""
+    """Bytes of the living tensors by kind, their peak, and the operations, while it is entered.
 
-    def __init__(self, name: Namer) -> None:
+    `most_small` and `most_large` are the peaks of tensors below and from `large_bytes` on, each of its own moment.
+    """
+
+    def __init__(self, name: Namer, large_bytes: int = LARGEST_FROM_HEAP_BYTES) -> None:
         """Begin with nothing; `name` says the kind of a new tensor."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.living: Counter[str] = Counter()
         self.at_peak: Counter[str] = Counter()
+        self.most_small = self.most_large = 0
+        self._large_bytes = large_bytes
+        self._large = 0
         self.flops: Counter[str] = Counter()
         self.moved_bytes = self.calls = 0
         self.products: set[tuple[Any, ...]] = set()
@@ -42,6 +50,11 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def peak_bytes(self) -> int:
         """The most bytes that were alive at a time."""
         return sum(self.at_peak.values())
+
+    def begin_peaks(self) -> None:
+        """Look for the peaks from now on."""
+        self.at_peak = self.living.copy()
+        self.most_small, self.most_large = self.living.total() - self._large, self._large
 
     @contextmanager
     def all_of(self, kind: str) -> Iterator[None]:
@@ -61,12 +74,19 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         size, kind = storage.nbytes(), kind or self._fixed_kind or self._name(tensor)
         self._known[key] = (weakref.ref(storage, lambda _: self._forget(key)), kind, size)
         self.living[kind] += size
-        if self.living.total() > self.at_peak.total():
+        total = self.living.total()
+        if total > self.at_peak.total():
             self.at_peak = self.living.copy()
+        if size >= self._large_bytes:
+            self._large += size
+            self.most_large = max(self.most_large, self._large)
+        self.most_small = max(self.most_small, total - self._large)
 
     def _forget(self, key: int) -> None:
         _, kind, size = self._known.pop(key)
         self.living[kind] -= size
+        if size >= self._large_bytes:
+            self._large -= size
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Give an operation's shapes, and write down what it makes and costs."""

@@ -71,9 +71,10 @@ def memory_of(
         shards: processes that weights, gradients and the optimizer's state are divided among.
     """
     at_peak, resident = rehearsed.at_peak, rehearsed.resident
-    passing = sum(at_peak.get(kind, 0) for kind in ("activations", "attention", "logits", "gradients"))
-    guards = 4 * rehearsed.trained_parameters // shards * (bool(training.patience) + 2 * bool(training.ewc_weight))
     on_cpu = process > 0
+    kept = rehearsed.kept_bytes if on_cpu else 0
+    passing = kept + sum(at_peak.get(kind, 0) for kind in ("activations", "attention", "logits", "gradients"))
+    guards = 4 * rehearsed.trained_parameters // shards * (bool(training.patience) + 2 * bool(training.ewc_weight))
     return Memory(
         process=process,
         weights=resident["weights"] // shards,
@@ -84,7 +85,10 @@ def memory_of(
         activations=at_peak.get("activations", 0),
         attention=at_peak.get("attention", 0),
         logits=at_peak.get("logits", 0),
-        reserve=code + (FIRST_USE_BYTES if on_cpu else 0) + int(UNUSED_SHARE["cpu" if on_cpu else "cuda"] * passing),
+        reserve=code
+        + kept
+        + (FIRST_USE_BYTES if on_cpu else 0)
+        + int(UNUSED_SHARE["cpu" if on_cpu else "cuda"] * passing),
         # The files are mapped: their pages count while they are copied, and stay if nothing has to be converted.
         loading=process + resident["weights"] + files if on_cpu else 0,
     )

@@ -25,6 +25,8 @@ class Rehearsed:
     Attributes:
         at_peak: bytes of the living tensors by kind, at the moment when they are most.
         resident: bytes that stay between steps, by kind: weights, masters, optimizer state.
+        kept_bytes: what glibc's heap keeps of small tensors that are freed by the time of the peak, since it gives
+            nothing back: their own peak and that of large tensors, which are not in the heap, less the common one.
         flops: floating-point operations of the step, by kind.
         moved_bytes: what the step's operations write.
         calls: operations of the step that compute something.
@@ -34,6 +36,7 @@ class Rehearsed:
 
     at_peak: dict[str, int]
     resident: dict[str, int]
+    kept_bytes: int
     flops: dict[str, int]
     moved_bytes: int
     calls: int
@@ -100,7 +103,7 @@ class Rehearsal:
                 with ledger.all_of("gradients"):
                     for weight in trained.values():
                         weight.grad = torch.empty_like(weight)
-            ledger.at_peak = ledger.living.copy()
+            ledger.begin_peaks()
             objective.prepare()
             ledger.forget_costs()
             loss = objective.loss_sum(range(len(batch))) / objective.divisor(range(len(batch)))
@@ -112,6 +115,7 @@ class Rehearsal:
         return Rehearsed(
             at_peak=dict(ledger.at_peak),
             resident=resident,
+            kept_bytes=ledger.most_small + ledger.most_large - ledger.peak_bytes,
             flops=dict(ledger.flops),
             moved_bytes=ledger.moved_bytes,
             calls=ledger.calls,

@@ -158,6 +158,33 @@ def test_a_step_in_fp16_is_rehearsed_with_the_bytes_of_one_in_bf16(device, base)
     assert fp16.peak_bytes == bf16.peak_bytes
 
 
+def test_small_tensors_that_are_freed_before_large_ones_come_are_kept_by_the_heap():
+    """glibc's heap gives nothing back, and what is large is not in it: their peaks add up although their times differ."""
+    import torch
+
+    from tasks.training.plan.ledger import Ledger
+
+    with Ledger(lambda _: "activations", large_bytes=1_000) as ledger:
+        small = [torch.empty(100, device="meta") for _ in range(5)]
+        ledger.begin_peaks()
+        del small[1:]
+        large = [torch.empty(250 + n, device="meta") for n in range(2)]
+        del large, small
+    assert ledger.peak_bytes == 400 + 1_000 + 1_004 == ledger.most_small - 1_600 + ledger.most_large
+
+
+def test_what_the_heap_keeps_is_counted_on_a_cpu_only():
+    from tasks.training.plan.memory import memory_of
+    from tasks.training.plan.rehearsal import Rehearsed
+
+    def reserve(process, kept):
+        rehearsed = Rehearsed({"activations": 1_000}, {"weights": 10}, kept, {}, 0, 0, 0, 0)
+        return memory_of(rehearsed, TrainingSection(), process, 0, 0).reserve
+
+    assert reserve(process=1, kept=400) - reserve(process=1, kept=0) == 500  # and a quarter of it for holes
+    assert reserve(process=0, kept=400) == reserve(process=0, kept=0)
+
+
 def test_the_micro_batch_is_as_large_as_the_free_memory_allows_and_no_larger_than_what_gains(base, cpu):
     from tasks.training.plan.plan import FREE_SHARE, MOST_TOKENS
 
