@@ -127,7 +127,7 @@ def history(preset: str | None, file: Path | None, overrides: tuple[str, ...], a
         if as_json:
             click.echo(json.dumps({"versions": versions, "ledger": ledger}, ensure_ascii=False))
         else:
-            render_history(console, versions, ledger)
+            render_history(console, versions, ledger, config.gate.primary_metric)
 
 
 @cli.command()

@@ -34,6 +34,7 @@ class Outcome:
         places: where to look: mlflow run, prefect flow run, report.
         seconds: how long the run took.
         rolled_back: it was champion and was rolled back; only a person promotes it again.
+        judged: the metrics that the gate judges by, the primary one first.
         long_rows: training rows that were left out (`rows_too_long`) or cut off (`rows_cut_off`), being too long.
     """
 
@@ -51,6 +52,7 @@ class Outcome:
     places: dict[str, str]
     seconds: float = 0.0
     rolled_back: bool = False
+    judged: tuple[str, ...] = ()
     long_rows: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -94,6 +96,7 @@ def outcome_of(
         question={"prompt": asked["messages"][-1]["content"], "answer": asked["answer"]} if is_served else {},
         curl=curl_line(asked["messages"], config) if is_served else "",
         places=places,
+        judged=tuple(dict.fromkeys((config.gate.primary_metric, *config.gate.guarded_metrics))),
     )
 
 

@@ -35,7 +35,7 @@ def version_lines(config: RetrainConfig, home: Home) -> list[dict[str, Any]]:
                 "aliases": ", ".join(aliases.get(version.version, [])),
                 "verdict": version.verdict,
                 "baseline": version.tags.get("baseline"),
-                "rougeL": _rouge_l(version.report_path),
+                "score": _score(version.report_path, config.gate.primary_metric),
                 "engine": version.tags.get("engine"),
                 "servable": version.servable_digest[:12],
                 "mlflow_run": version.run_id,
@@ -44,12 +44,12 @@ def version_lines(config: RetrainConfig, home: Home) -> list[dict[str, Any]]:
     return lines
 
 
-def _rouge_l(report_path: Path) -> float | None:
+def _score(report_path: Path, metric: str) -> float | None:
     """Read a candidate's score; one lost report must not hide all the others."""
     from tasks.evaluation.report import load_report
 
     try:
-        return round(load_report(report_path).scores["candidate"]["rougeL"].value, 4)
+        return round(load_report(report_path).scores["candidate"][metric].value, 4)
     except (EvaluationError, KeyError) as error:
         log.warning("%s tells no score: %s", report_path, error)
         return None
@@ -70,6 +70,7 @@ def overview(config: RetrainConfig, home: Home) -> dict[str, Any]:
         "home": str(home.root),
         "services": [asdict(state) for state in service_states(home)],
         "champion": champion,
+        "primary_metric": config.gate.primary_metric,
         "answers": answers,
         "warning": disagreement(champion["version"] if champion else None, answers, config.serving),
         "last_runs": last_runs(config.registry, home, _LAST_RUNS),
@@ -119,8 +120,9 @@ def render_overview(console: Console, facts: dict[str, Any]) -> None:
     if champion is None:
         console.print("No champion yet; llm-retrain run --preset quickstart makes one.")
     else:
-        score = "–" if champion["rougeL"] is None else champion["rougeL"]
-        console.print(f"Champion: version {champion['version']} (ROUGE-L {score}), answering as {facts['answers']}")
+        score = "–" if champion["score"] is None else champion["score"]
+        name = f"version {champion['version']} ({facts['primary_metric']} {score})"
+        console.print(f"Champion: {name}, answering as {facts['answers']}")
     if facts["warning"]:
         console.print(f"[bold yellow]Warning[/]: {escape(facts['warning'])}")
     unfinished = facts["unfinished_trainings"]

@@ -121,6 +121,11 @@ class Ground:
     replay: DatasetRef | None
     teacher: BaseModelRef | None
 
+    @property
+    def trained_on(self) -> tuple[DatasetRef, ...]:
+        """What a candidate learns from."""
+        return (self.dataset,) if self.replay is None else (self.dataset, self.replay)
+
     def job(self, config: RetrainConfig) -> TrainingJob:
         """Return the training that a configuration asks for on this ground."""
         return TrainingJob(
@@ -180,7 +185,7 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
         run.log_estimate(adapter.estimate)
         candidate = build_servable(base, adapter, config, home, store)
         answers["candidate"] = generate_predictions("candidate", candidate, dataset, home, store)
-        report = build_report(answers, config, store, champion)
+        report = build_report(answers, config, store, champion, ground.trained_on)
         run.log_report(report)
         decision = decide(report, config, champion is not None)
         run.log_decision(decision)

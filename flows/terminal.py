@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.outcome import Outcome, one_line
+from tasks.contracts.metric_names import facts_of
 
 _HEADLINE = {
     "promoted": "[bold green]Promoted[/]: version {version} is champion",
@@ -59,16 +60,16 @@ def headline(outcome: Outcome) -> str:
     return line
 
 
-def render_history(console: Console, versions: list[dict[str, Any]], ledger: list[dict[str, Any]]) -> None:
-    """Show the versions, newest first, and the moves of the champion."""
+def render_history(console: Console, versions: list[dict[str, Any]], ledger: list[dict[str, Any]], metric: str) -> None:
+    """Show the versions with their score of one metric, newest first, and the moves of the champion."""
     table = Table(title="Versions", title_justify="left")
-    for column in ("version", "alias", "verdict", "compared with", "rougeL", "engine", "servable"):
+    for column in ("version", "alias", "verdict", "compared with", metric, "engine", "servable"):
         table.add_column(column)
     for line in versions:
         table.add_row(
             *(
                 escape("–" if line[key] is None else str(line[key]))
-                for key in ("version", "aliases", "verdict", "baseline", "rougeL", "engine", "servable")
+                for key in ("version", "aliases", "verdict", "baseline", "score", "engine", "servable")
             )
         )
     console.print(table)
@@ -89,20 +90,35 @@ def render_history(console: Console, versions: list[dict[str, Any]], ledger: lis
     console.print(moves)
 
 
+_ALSO_SHOWN = ("perplexity", "length_ratio")
+
+
 def _score_table(outcome: Outcome) -> Table:
+    """Return the metrics that the gate judges by, and two that say what kind of answers these are."""
     systems = list(outcome.scores)
+    scored = outcome.scores["candidate"]
     baseline = "champion" if "champion" in outcome.differences else "base"
     table = Table(title=f"{outcome.examples} held-out rows, with confidence intervals", title_justify="left")
     table.add_column("metric")
     for system in systems:
         table.add_column(system, justify="right")
     table.add_column(f"candidate − {baseline}", justify="right")
-    for metric in outcome.scores["candidate"]:
-        cells = [_interval(outcome.scores[system][metric]) for system in systems]
+    for metric in dict.fromkeys([*(outcome.judged or scored), *_ALSO_SHOWN]):
+        if metric not in scored:
+            continue
+        cells = [_interval(metric, outcome.scores[system][metric]) for system in systems]
         difference = outcome.differences[baseline][metric]
-        colour = "green" if difference["low"] > 0 else "red" if difference["high"] < 0 else "yellow"
-        table.add_row(metric, *cells, f"[{colour}]{_interval(difference, signed=True)}[/]")
+        colour = _colour(metric, difference)
+        table.add_row(metric, *cells, f"[{colour}]{_interval(metric, difference, signed=True)}[/]")
     return table
+
+
+def _colour(metric: str, difference: dict[str, float]) -> str:
+    better = facts_of(metric).better
+    if better == "neither":
+        return "default"
+    up, down = ("green", "red") if better == "higher" else ("red", "green")
+    return up if difference["low"] > 0 else down if difference["high"] < 0 else "yellow"
 
 
 def _sample_table(outcome: Outcome) -> Table:
@@ -117,9 +133,6 @@ def _sample_table(outcome: Outcome) -> Table:
     return table
 
 
-def _interval(value: dict[str, float], signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    digits = 3 if abs(value["high"]) <= 1 and abs(value["low"]) <= 1 else 1
-    return escape(
-        f"{value['value']:{sign}.{digits}f} [{value['low']:{sign}.{digits}f}, {value['high']:{sign}.{digits}f}]"
-    )
+def _interval(metric: str, value: dict[str, float], signed: bool = False) -> str:
+    digits = f"{'+' if signed else ''}.{facts_of(metric).decimals}f"
+    return escape(f"{value['value']:{digits}} [{value['low']:{digits}}, {value['high']:{digits}}]")

@@ -107,7 +107,35 @@ class Interval:
     high: float
 
 
+@dataclass(frozen=True)
+class Difference(Interval):
+    """Candidate minus baseline on the same rows, with its paired interval.
+
+    Attributes:
+        p_better: one-sided p-value of a difference at least as high between systems that are alike.
+        p_worse: likewise of one at least as low.
+    """
+
+    p_better: float
+    p_worse: float
+
+
 SystemName = Literal["base", "champion", "candidate"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the evaluated rows on their own: a slice, or a set.
+
+    Attributes:
+        examples: how many.
+        scores: system → metric → score with interval.
+        differences: baseline → metric → candidate minus baseline.
+    """
+
+    examples: int
+    scores: dict[str, dict[str, Interval]]
+    differences: dict[str, dict[str, Difference]]
 
 
 @dataclass(frozen=True)
@@ -121,17 +149,43 @@ class EvalReport:
         scores: system → metric → score with interval.
         differences: baseline ("base", "champion") → metric → candidate minus baseline with its paired interval.
         signature: metric → what it was computed with (library version, tokenizer, smoothing).
+        confidence: of every interval.
+        slices: slice → the rows of it, where there are enough to say anything.
+        leaked_rows: evaluated rows that the candidate was trained on; there should be none.
     """
 
     path: Path
     digest: str
     examples: int
     scores: dict[str, dict[str, Interval]]
-    differences: dict[str, dict[str, Interval]]
+    differences: dict[str, dict[str, Difference]]
     signature: dict[str, str]
+    confidence: float = 0.95
+    slices: dict[str, Part] = field(default_factory=dict)
+    leaked_rows: int = 0
 
 
 Verdict = Literal["promote", "reject", "inconclusive"]
+
+
+Outcome = Literal["passed", "failed", "open"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one rule of the gate found.
+
+    Attributes:
+        rule: its short name.
+        outcome: "passed"; "failed" rejects; "open" lets nothing be promoted.
+        sentence: what was found, with its figures, for people.
+        figures: the figures that it looked at.
+    """
+
+    rule: str
+    outcome: Outcome
+    sentence: str
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,12 +197,14 @@ class GateDecision:
         baseline: what the candidate was compared with: "champion", or "base" when there is none.
         reasons: one sentence a rule, with its figures.
         examples_needed: when inconclusive, about how many evaluated rows would decide; else None.
+        findings: one a rule, those that speak against promotion first.
     """
 
     verdict: Verdict
     baseline: str
     reasons: tuple[str, ...]
     examples_needed: int | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -183,8 +239,3 @@ class ServedVersion:
     triton_model: str
     served: bool
     note: str
-
-
-def interval_from_json(value: dict[str, Any]) -> Interval:
-    """Read an `Interval` back from a report."""
-    return Interval(value=value["value"], low=value["low"], high=value["high"])

@@ -15,6 +15,7 @@ from tasks.contracts.cleaning_config import DEFAULT_STEPS, CleaningStep
 from tasks.contracts.config_problem import explain
 from tasks.contracts.errors import ConfigError
 from tasks.contracts.home import PROJECT_ROOT, checked_name
+from tasks.contracts.metric_names import DEFAULT_METRICS, JudgedMetric, MetricName
 from tasks.contracts.model_source import checked_model_source
 from tasks.contracts.section import Section, VersionDigest
 from tasks.contracts.source_config import DocstringSource, Source
@@ -153,25 +154,40 @@ class ServingSection(Section):
 class EvaluationSection(Section):
     """Scores and their uncertainty."""
 
-    resamples: int = Field(1_000, ge=100, le=100_000, description="paired bootstrap resamples")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the intervals")
-    seed: int = Field(17, ge=0, description="bootstrap seed")
-
-
-MetricName = Literal["rouge1", "rouge2", "rougeL", "bleu", "chrf"]
+    metrics: tuple[MetricName, ...] = Field(
+        DEFAULT_METRICS, min_length=1, description="what answers are scored by; packages can bring metrics along"
+    )
+    resamples: int = Field(1_000, ge=100, le=100_000, description="paired bootstrap resamples, for the intervals")
+    randomisations: int = Field(
+        10_000, ge=1_000, le=1_000_000, description="rounds of swapped answers, for the p-values"
+    )
+    confidence: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="confidence of the intervals; half of the rest is the chance to promote what is no better",
+    )
+    seed: int = Field(17, ge=0, description="resamples and swaps")
 
 
 class GateSection(Section):
     """When a candidate may replace the champion."""
 
-    primary_metric: MetricName = Field("rougeL", description="the metric that must improve")
+    primary_metric: JudgedMetric = Field("rougeL", description="the metric that must improve")
     min_improvement: float = Field(
         0.0, ge=0, description="the lower end of the improvement's interval must exceed this (the metric's own unit)"
     )
-    guarded_metrics: tuple[MetricName, ...] = Field(
+    guarded_metrics: tuple[JudgedMetric, ...] = Field(
         ("bleu", "chrf"), description="metrics that must not get worse with confidence"
     )
     min_examples: int = Field(30, ge=2, description="fewer evaluated rows are no evidence")
+    protected_slices: tuple[str, ...] = Field(
+        (), description="slices on which the primary metric must be shown to lose less than slice_margin"
+    )
+    slice_margin: float = Field(
+        0.02, gt=0, description="the loss on a protected slice that is still none (the primary metric's own unit)"
+    )
+    min_slice_examples: int = Field(20, ge=2, description="fewer evaluated rows of a slice say nothing about it")
 
 
 class RegistrySection(Section):
@@ -234,6 +250,16 @@ class RetrainConfig(Section):
                 f"serving.engine is {engine!r}, which takes no keys and values from outside its graph, as "
                 f"training.method {method} trains them; expected serving.engine transformers"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_gate_judges_what_is_scored(self) -> "RetrainConfig":
+        scored, gate = self.evaluation.metrics, self.gate
+        if gate.primary_metric not in scored:
+            raise ValueError(f"gate.primary_metric is {gate.primary_metric!r}; expected one of evaluation.metrics")
+        for metric in gate.guarded_metrics:
+            if metric not in scored:
+                raise ValueError(f"gate.guarded_metrics names {metric!r}; expected only what evaluation.metrics has")
         return self
 
     @model_validator(mode="after")

@@ -1,29 +1,31 @@
 """The gate: a pure function of a report and thresholds. Ties and missing evidence never promote."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tasks.contracts.artifacts import EvalReport, GateDecision, Interval
+from tasks.contracts.artifacts import Difference, EvalReport, Finding, GateDecision, Outcome
 from tasks.contracts.config import GateSection
-
-_MOST_EXAMPLES = 1_000_000
-
-
-@dataclass(frozen=True)
-class _Finding:
-    """What one rule found, and whether it speaks against the candidate."""
-
-    sentence: str
-    worse: bool
+from tasks.contracts.metric_names import facts_of
+from tasks.evaluation.significance import POWER, examples_needed, holm
 
 
 def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDecision:
     """Compare the candidate with the champion, or with the base model where there is no champion.
 
-    Rules, the first that applies decides: missing evidence is inconclusive; a primary metric or a guarded metric that
-    is significantly worse rejects, and so does a primary metric significantly worse than the base model's; a primary
-    metric that is better by more than `gate.min_improvement` promotes; anything else is inconclusive. "Significantly"
-    means that the paired interval of the difference excludes the bound.
+    Every rule finds "passed", "failed" or "open". One that failed rejects; one that is open lets nothing be promoted;
+    the candidate is promoted if all passed. The rules, where alpha is half of what the intervals leave out:
+
+    - evidence: enough rows, and every figure that a rule needs is there and finite; otherwise open, and nothing else
+      is asked.
+    - evaluated rows that the candidate was trained on fail it.
+    - the primary metric passes if its interval lies above `gate.min_improvement` and the p-value of no improvement is
+      at most alpha; it fails if it is significantly worse.
+    - guarded metrics, and the primary metric against the base model, fail if they are significantly worse: p-values
+      corrected over all of them together (Holm), so that a candidate like the champion is rejected with the chance
+      alpha at most, however many metrics are guarded.
+    - a protected slice passes if its interval lies above -`gate.slice_margin` (non-inferiority), and fails if it lies
+      below; too few rows leave it open.
 
     Args:
         report: scores and differences of one evaluation.
@@ -31,94 +33,176 @@ def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDec
         has_champion: whether a version is in production.
     """
     baseline = "champion" if has_champion else "base"
-    missing = _missing_evidence(report, gate, baseline)
+    case = _Case(report, gate, baseline)
+    missing = tuple(case.missing_evidence())
     if missing:
         needed = gate.min_examples if report.examples < gate.min_examples else None
-        return GateDecision("inconclusive", baseline, tuple(missing), needed)
-    primary = report.differences[baseline][gate.primary_metric]
-    findings = _findings(report, gate, baseline)
-    if any(finding.worse for finding in findings):
-        findings.sort(key=lambda finding: not finding.worse)
-        return GateDecision("reject", baseline, tuple(finding.sentence for finding in findings))
+        return GateDecision("inconclusive", baseline, tuple(each.sentence for each in missing), needed, missing)
+    findings = [*case.leaks(), case.primary(), *case.guarded(), *case.slices()]
+    findings.sort(key=lambda finding: ("failed", "open", "passed").index(finding.outcome))
     reasons = tuple(finding.sentence for finding in findings)
-    if primary.low > gate.min_improvement:
-        return GateDecision("promote", baseline, reasons)
-    needed = examples_needed(primary, report.examples, gate.min_improvement)
-    return GateDecision("inconclusive", baseline, (*reasons, _outlook(needed, report.examples)), needed)
+    outcomes = {finding.outcome for finding in findings}
+    if "failed" in outcomes:
+        return GateDecision("reject", baseline, reasons, None, tuple(findings))
+    if "open" in outcomes:
+        needed = case.examples_needed()
+        return GateDecision("inconclusive", baseline, (*reasons, *case.outlook(needed)), needed, tuple(findings))
+    return GateDecision("promote", baseline, reasons, None, tuple(findings))
 
 
-def examples_needed(difference: Interval, examples: int, min_improvement: float) -> int | None:
-    """Estimate how many evaluated rows would show the improvement, if the difference stays what it is.
+@dataclass(frozen=True)
+class _Case:
+    """One report under one gate."""
 
-    The standard error of a mean falls with the square root of the rows (Efron and Tibshirani, An Introduction to the
-    Bootstrap, 1993, chapter 5), and with it the lower half width w = value - low of the interval. The lower end passes
-    the bound m when w * sqrt(n / N) < value - m, so N > n * (w / (value - m))**2. At N the chance to pass is about one
-    half, since the next difference varies too.
+    report: EvalReport
+    gate: GateSection
+    baseline: str
 
-    Returns:
-        A number above `examples`, at most 1,000,000; None if the difference is not above the bound.
-    """
-    distance = difference.value - min_improvement
-    if distance <= 0 or difference.value < difference.low:
-        return None
-    estimate = examples * ((difference.value - difference.low) / distance) ** 2
-    return max(examples, math.floor(min(estimate, _MOST_EXAMPLES - 1))) + 1
+    @property
+    def alpha(self) -> float:
+        """The chance to find a difference of one sign where there is none."""
+        return (1 - self.report.confidence) / 2
 
+    def missing_evidence(self) -> Iterator[Finding]:
+        """Yield what stands in the way of any verdict."""
+        report, gate = self.report, self.gate
+        if report.examples < gate.min_examples:
+            yield _open(
+                f"{report.examples} rows were evaluated; expected at least {gate.min_examples} (gate.min_examples)."
+            )
+        needed = [(self.baseline, metric) for metric in (gate.primary_metric, *gate.guarded_metrics)]
+        for against, metric in dict.fromkeys([*needed, ("base", gate.primary_metric)]):
+            difference = report.differences.get(against, {}).get(metric)
+            if difference is None:
+                yield _open(f"The report holds no difference of {metric} against {against}.")
+            elif not _is_evidence(difference):
+                yield _open(
+                    f"The difference of {metric} against {against} is no number with an interval: {difference}."
+                )
 
-def _missing_evidence(report: EvalReport, gate: GateSection, baseline: str) -> list[str]:
-    missing = []
-    if report.examples < gate.min_examples:
-        missing.append(
-            f"{report.examples} rows were evaluated; expected at least {gate.min_examples} (gate.min_examples)."
+    def leaks(self) -> Iterator[Finding]:
+        """Refuse what was trained on its own examination."""
+        leaked = self.report.leaked_rows
+        if leaked:
+            yield Finding(
+                "leaked rows",
+                "failed",
+                f"{leaked} of {self.report.examples} evaluated rows have a prompt that the candidate was trained on.",
+                {"rows": leaked},
+            )
+
+    def primary(self) -> Finding:
+        """Judge the metric that must improve."""
+        metric, required = self.gate.primary_metric, self.gate.min_improvement
+        seen = self.report.differences[self.baseline][metric]
+        gain = improvement(metric, seen)
+        bound = f"the required {required:g} (gate.min_improvement)"
+        if gain.high < 0 and gain.p_worse <= self.alpha:
+            return _finding(
+                "primary metric", "failed", metric, self.baseline, seen, gain.p_worse, "significantly worse"
+            )
+        outcome: Outcome
+        if gain.low > required and gain.p_better <= self.alpha:
+            outcome, reading = "passed", f"better by more than {bound}"
+        elif gain.high <= required and required > 0:
+            outcome, reading = "open", f"an improvement above {bound} is ruled out"
+        else:
+            outcome, reading = "open", f"not shown to be better by more than {bound}"
+        return _finding("primary metric", outcome, metric, self.baseline, seen, gain.p_better, reading)
+
+    def guarded(self) -> Iterator[Finding]:
+        """Judge what must not get worse: guarded metrics, and the primary metric against the base model."""
+        rules = [(metric, self.baseline) for metric in self.gate.guarded_metrics if metric != self.gate.primary_metric]
+        if self.baseline != "base":
+            rules.append((self.gate.primary_metric, "base"))
+        gains = {(metric, against): improvement(metric, self._seen(metric, against)) for metric, against in rules}
+        corrected = holm({rule: gain.p_worse for rule, gain in gains.items()})
+        for (metric, against), p_value in corrected.items():
+            worse = gains[metric, against].high < 0 and p_value <= self.alpha
+            reading = "significantly worse" if worse else "not significantly worse"
+            outcome: Outcome = "failed" if worse else "passed"
+            yield _finding("guarded metric", outcome, metric, against, self._seen(metric, against), p_value, reading)
+
+    def slices(self) -> Iterator[Finding]:
+        """Judge the protected slices: a loss of the margin or more must be ruled out on each."""
+        metric, margin = self.gate.primary_metric, self.gate.slice_margin
+        for name in dict.fromkeys(self.gate.protected_slices):
+            part = self.report.slices.get(name)
+            if part is None or part.examples < self.gate.min_slice_examples:
+                rows = part.examples if part else 0
+                yield _open(
+                    f"Of the protected slice {name!r} {rows} rows were evaluated; expected at least "
+                    f"{self.gate.min_slice_examples} (gate.min_slice_examples)."
+                )
+                continue
+            seen = part.differences[self.baseline][metric]
+            gain = improvement(metric, seen)
+            allowed = f"{margin:g} (gate.slice_margin)"
+            outcome: Outcome
+            if gain.low > -margin:
+                outcome, reading = "passed", f"a loss of {allowed} is ruled out"
+            elif gain.high < -margin:
+                outcome, reading = "failed", f"worse by more than {allowed}"
+            else:
+                outcome, reading = "open", f"a loss of {allowed} is not ruled out"
+            of = f"{metric} on the slice {name!r} ({part.examples} rows)"
+            yield _finding("protected slice", outcome, of, self.baseline, seen, None, reading)
+
+    def examples_needed(self) -> int | None:
+        """Return how many rows would decide what is open, None if none would."""
+        report, metric = self.report, self.gate.primary_metric
+        gain = improvement(metric, self._seen(metric, self.baseline))
+        if gain.low > self.gate.min_improvement and gain.p_better <= self.alpha:
+            return None
+        return examples_needed(gain, report.examples, self.gate.min_improvement, report.confidence)
+
+    def outlook(self, needed: int | None) -> Iterator[str]:
+        """Say what more rows would show, if the primary metric is what is open."""
+        if self.primary().outcome != "open":
+            return
+        if needed is None:
+            yield "More rows are not expected to show an improvement: the difference is not above what is required."
+            return
+        yield (
+            f"About {needed} evaluated rows ({self.report.examples} now) would show it with a chance of {POWER:.0%}, "
+            "if the difference stays what it is."
         )
-    needed = [(baseline, metric) for metric in (gate.primary_metric, *gate.guarded_metrics)]
-    for against, metric in dict.fromkeys([*needed, ("base", gate.primary_metric)]):
-        difference = report.differences.get(against, {}).get(metric)
-        if difference is None:
-            missing.append(f"The report holds no difference of {metric} against {against}.")
-        elif not _is_an_interval(difference):
-            missing.append(f"The difference of {metric} against {against} is no number with an interval: {difference}.")
-    return missing
+
+    def _seen(self, metric: str, against: str) -> Difference:
+        return self.report.differences[against][metric]
 
 
-def _is_an_interval(difference: Interval) -> bool:
-    finite = all(math.isfinite(figure) for figure in (difference.value, difference.low, difference.high))
-    return finite and difference.low <= difference.high
-
-
-def _findings(report: EvalReport, gate: GateSection, baseline: str) -> list[_Finding]:
-    """Return one finding a rule, the primary metric's first."""
-    primary = report.differences[baseline][gate.primary_metric]
-    findings = [_finding(gate.primary_metric, baseline, primary, _primary_reading(primary, gate.min_improvement))]
-    guarded = [metric for metric in gate.guarded_metrics if metric != gate.primary_metric]
-    rules = [(metric, baseline) for metric in dict.fromkeys(guarded)]
-    if baseline != "base":
-        rules.append((gate.primary_metric, "base"))
-    for metric, against in rules:
-        difference = report.differences[against][metric]
-        findings.append(_finding(metric, against, difference, "not significantly worse"))
-    return findings
-
-
-def _finding(metric: str, against: str, difference: Interval, otherwise: str) -> _Finding:
-    worse = difference.high < 0
-    return _Finding(
-        f"{metric} changed by {difference.value:+.4g} against {against}, "
-        f"interval [{difference.low:+.4g}, {difference.high:+.4g}]: {'significantly worse' if worse else otherwise}.",
-        worse,
+def improvement(metric: str, difference: Difference) -> Difference:
+    """Return a difference as a gain: the higher the better, whichever way the metric counts."""
+    if facts_of(metric).better != "lower":
+        return difference
+    return Difference(
+        -difference.value, -difference.high, -difference.low, p_better=difference.p_worse, p_worse=difference.p_better
     )
 
 
-def _primary_reading(difference: Interval, required: float) -> str:
-    bound = f"the required {required:g} (gate.min_improvement)"
-    if difference.low > required:
-        return f"better by more than {bound}"
-    if difference.high <= required and required > 0:
-        return f"an improvement above {bound} is ruled out"
-    return f"not shown to be better by more than {bound}"
+def _is_evidence(difference: Difference) -> bool:
+    figures = (difference.value, difference.low, difference.high, difference.p_better, difference.p_worse)
+    return all(math.isfinite(figure) for figure in figures) and difference.low <= difference.high
 
 
-def _outlook(needed: int | None, examples: int) -> str:
-    if needed is None:
-        return "More rows are not expected to show an improvement: the difference is not above what is required."
-    return f"About {needed} evaluated rows ({examples} now) would decide, if the difference stays what it is."
+def _open(sentence: str) -> Finding:
+    return Finding("evidence", "open", sentence)
+
+
+def _finding(
+    rule: str, outcome: Outcome, of: str, against: str, seen: Difference, p_value: float | None, reading: str
+) -> Finding:
+    p_spelled = "" if p_value is None else f", p {_spelled(p_value)}"
+    figures = {"value": seen.value, "low": seen.low, "high": seen.high}
+    return Finding(
+        rule,
+        outcome,
+        f"{of} changed by {seen.value:+.4g} against {against}, "
+        f"interval [{seen.low:+.4g}, {seen.high:+.4g}]{p_spelled}: {reading}.",
+        figures if p_value is None else {**figures, "p_value": p_value},
+    )
+
+
+def _spelled(p_value: float) -> str:
+    return f"= {p_value:.2g}" if p_value >= 0.001 else "< 0.001"

@@ -2,11 +2,14 @@
 
 import re
 import unicodedata
+from collections.abc import Mapping
 
 from tasks.contracts.artifacts import Interval
+from tasks.contracts.metric_names import facts_of
 from tasks.evaluation.scoring import Scored
 from tasks.evaluation.side_by_side import SideBySide
 
+_BETTER = {"higher": "", "lower": "; the lower the better", "neither": "; neither better high nor low"}
 _SAMPLES = 5
 _SAMPLE_CHARS = 400
 # What starts emphasis, code, links, cells, formulas, mentions, issue numbers, and bare addresses ("http:", "www.").
@@ -19,10 +22,11 @@ def render(rows: SideBySide, scored: Scored, confidence: float) -> str:
     percent = f"{100 * confidence:g} %"
     sections = [
         f"## Scores on {len(rows.ids)} rows, with {percent} intervals",
-        _table("system", scored.scores, signed=False),
+        _table("metric", scored.scores, signed=False),
         f"## Candidate minus baseline, on the same rows, with {percent} intervals",
-        _table("baseline", scored.differences, signed=True),
-        "ROUGE is on a scale of 0 to 1, BLEU and chrF of 0 to 100. Computed with:",
+        _table("minus", scored.differences, signed=True),
+        "\n".join(f"- {name}: {facts_of(name).says}{_BETTER[facts_of(name).better]}" for name in scored.signature),
+        "Computed with:",
         "\n".join(f"- `{signature}`" for signature in dict.fromkeys(scored.signature.values())),
         f"## The first {min(_SAMPLES, len(rows.ids))} rows",
         *(_sample(rows, position) for position in range(min(_SAMPLES, len(rows.ids)))),
@@ -48,18 +52,19 @@ def _hides(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cf") and character not in _JOINERS
 
 
-def _table(corner: str, figures: dict[str, dict[str, Interval]], signed: bool) -> str:
-    metrics = list(next(iter(figures.values())))
-    lines = [_line([corner, *metrics]), _line(["---"] + ["---:"] * len(metrics))]
+def _table(corner: str, figures: Mapping[str, Mapping[str, Interval]], signed: bool) -> str:
+    """Return a line a metric and a column a system or baseline."""
+    systems = list(figures)
+    lines = [_line([corner, *systems]), _line(["---"] + ["---:"] * len(systems))]
     lines += [
-        _line([name, *(_cell(metric, by_metric[metric], signed) for metric in metrics)])
-        for name, by_metric in figures.items()
+        _line([metric, *(_cell(metric, figures[system][metric], signed) for system in systems)])
+        for metric in figures[systems[0]]
     ]
     return "\n".join(lines)
 
 
 def _cell(metric: str, interval: Interval, signed: bool) -> str:
-    digits = f"{'+' if signed else ''}.{3 if metric.startswith('rouge') else 1}f"
+    digits = f"{'+' if signed else ''}.{facts_of(metric).decimals}f"
     return f"{interval.value:{digits}} ({interval.low:{digits}} to {interval.high:{digits}})"
 
 

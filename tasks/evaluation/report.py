@@ -1,18 +1,24 @@
 """The evaluation report as an artifact: `report.json` for the gate, `report.md` for people, answers side by side."""
 
 import json
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts.artifacts import EvalReport, Interval, Predictions, interval_from_json
+from pydantic import TypeAdapter, ValidationError
+
+from tasks.contracts.artifacts import EvalReport, Predictions
 from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.jsonl import digest_of_file, write_jsonl
+from tasks.contracts.metric_names import BUILT_IN, brought_along
 from tasks.contracts.store import Store, code_digest, entry_at
 from tasks.evaluation.markdown import render
 from tasks.evaluation.scoring import SYSTEMS, Scored, score_systems
-from tasks.evaluation.side_by_side import SideBySide, read_side_by_side
+from tasks.evaluation.side_by_side import SideBySide, count_learned, read_side_by_side
+
+_SCORED = TypeAdapter(EvalReport)
 
 
 def build_report(
@@ -21,15 +27,17 @@ def build_report(
     store: Store,
     learned: Path | None = None,
     replayed: Path | None = None,
+    trained_on: tuple[Path, ...] = (),
 ) -> EvalReport:
     """Score the systems on the rows they all answered, or find the report that did.
 
     Args:
         predictions: system ("base", "champion" if any, "candidate") → its answers.
-        evaluation: resamples, confidence and seed.
+        evaluation: metrics, and how intervals and p-values are made.
         store: where the report is kept.
         learned: the champion's `train.jsonl`: nobody is judged on rows that stand in it.
         replayed: the rows that it could replay beside them, if any: likewise.
+        trained_on: the candidate's own: rows that stand in them are counted, and the gate refuses such a report.
 
     Raises:
         EvaluationError: a system is missing, the systems did not answer the same rows in the same order, or the
@@ -40,48 +48,58 @@ def build_report(
     if unknown:
         raise EvaluationError(f"{sorted(unknown)[0]!r} is not a system; expected {', '.join(SYSTEMS)}")
     known = [path for path in (learned, replayed) if path is not None]
-    for path in known:
-        if not path.is_file():
-            raise EvaluationError(f"the champion's training rows at {path} are lost")
+    for whose, paths in (("champion", known), ("candidate", trained_on)):
+        for path in paths:
+            if not path.is_file():
+                raise EvaluationError(f"the {whose}'s training rows at {path} are lost")
     context = {
         "predictions": {system: answered.digest for system, answered in ordered.items()},
         "evaluation": evaluation.model_dump(mode="json"),
         "champion_learned": digest_of_file(learned) if learned else None,
         "champion_replayed": digest_of_file(replayed) if replayed else None,
+        "candidate_learned": [digest_of_file(path) for path in trained_on],
     }
     inputs = {
         **context,
         "code": code_digest("tasks/evaluation", "tasks/contracts"),
-        "libraries": {name: version(name) for name in ("rouge-score", "sacrebleu")},
+        "libraries": {name: version(name) for name in ("numpy", "sacrebleu")},
+        "brought_along": [brought_along(name) for name in evaluation.metrics if name not in BUILT_IN],
     }
 
     def write(directory: Path) -> dict[str, Any]:
         rows = read_side_by_side(ordered, *known)
-        return write_report(directory, rows, score_systems(rows.answers, rows.references, evaluation), context)
+        return write_report(directory, rows, score_systems(rows, evaluation), context, count_learned(rows, trained_on))
 
     return load_report(store.produce("report", inputs, write).path)
 
 
-def write_report(directory: Path, rows: SideBySide, scored: Scored, context: dict[str, Any]) -> dict[str, Any]:
+def write_report(
+    directory: Path, rows: SideBySide, scored: Scored, context: dict[str, Any], leaked_rows: int = 0
+) -> dict[str, Any]:
     """Write `report.json`, `report.md` and `predictions.jsonl` and return their facts.
 
     Args:
         directory: where to; exists.
         rows: prompts, references and answers.
-        scored: scores, differences and signature.
+        scored: scores, differences, slices and signature.
         context: the predictions' digests and the evaluation section; stands in the report as it is.
+        leaked_rows: evaluated rows that the candidate was trained on.
     """
-    report = {
-        "examples": len(rows.ids),
-        "scores": _intervals_to_json(scored.scores),
-        "differences": _intervals_to_json(scored.differences),
-        "signature": scored.signature,
-        "context": context,
-    }
+    confidence = context["evaluation"]["confidence"]
+    report = EvalReport(
+        path=directory,
+        digest="",
+        examples=len(rows.ids),
+        confidence=confidence,
+        leaked_rows=leaked_rows,
+        **scored._asdict(),
+    )
+    facts = asdict(report)
+    del facts["path"], facts["digest"]
     # Not canonical JSON: the order of systems and metrics is that of the tables that people see.
-    (directory / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    markdown = render(rows, scored, context["evaluation"]["confidence"])
-    (directory / "report.md").write_text(markdown, encoding="utf-8")
+    text = json.dumps({**facts, "context": context}, indent=1, ensure_ascii=False)
+    (directory / "report.json").write_text(text + "\n", encoding="utf-8")
+    (directory / "report.md").write_text(render(rows, scored, confidence), encoding="utf-8")
     write_jsonl(directory / "predictions.jsonl", rows.records())
     values = {
         system: {metric: interval.value for metric, interval in metrics.items()}
@@ -97,31 +115,8 @@ def load_report(directory: Path) -> EvalReport:
         EvaluationError: the directory holds no complete report.
     """
     try:
-        report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
-        return EvalReport(
-            path=directory,
-            digest=entry_at(directory).digest,
-            examples=report["examples"],
-            scores=_intervals_from_json(report["scores"]),
-            differences=_intervals_from_json(report["differences"]),
-            signature=report["signature"],
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        facts = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+        del facts["context"]
+        return _SCORED.validate_python({**facts, "path": directory, "digest": entry_at(directory).digest})
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise EvaluationError(f"{directory} holds no complete evaluation report: {error!r}") from error
-
-
-def _intervals_to_json(figures: dict[str, dict[str, Interval]]) -> dict[str, Any]:
-    return {
-        name: {
-            metric: {"value": interval.value, "low": interval.low, "high": interval.high}
-            for metric, interval in by_metric.items()
-        }
-        for name, by_metric in figures.items()
-    }
-
-
-def _intervals_from_json(figures: dict[str, Any]) -> dict[str, dict[str, Interval]]:
-    return {
-        name: {metric: interval_from_json(value) for metric, value in by_metric.items()}
-        for name, by_metric in figures.items()
-    }

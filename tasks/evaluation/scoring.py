@@ -1,68 +1,126 @@
-"""All metrics of all systems on the same rows, with their intervals."""
+"""All metrics of all systems on the same rows, with their intervals and p-values."""
 
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from tasks.contracts.artifacts import Interval, SystemName
+from tasks.contracts.artifacts import Difference, Interval, Part, SystemName
 from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import EvaluationError
-from tasks.evaluation.statistics import paired_bootstrap
+from tasks.contracts.metric_names import BUILT_IN
+from tasks.evaluation.resampling import Measured, common_length, compare
+from tasks.evaluation.side_by_side import SideBySide
 
 if TYPE_CHECKING:
-    from tasks.evaluation.metrics.text_metric import TextMetric
+    from tasks.evaluation.metrics.text_metric import ExampleMetric
 
 SYSTEMS: tuple[str, ...] = get_args(SystemName)
+FEWEST_OF_SLICE = 5
+"""Rows of a slice that are shown on their own; fewer say nothing."""
 
 
 class Scored(NamedTuple):
-    """Scores, differences and signature as an `EvalReport` holds them."""
+    """Scores, differences, slices and signature as an `EvalReport` holds them."""
 
     scores: dict[str, dict[str, Interval]]
-    differences: dict[str, dict[str, Interval]]
+    differences: dict[str, dict[str, Difference]]
     signature: dict[str, str]
+    slices: dict[str, Part]
 
 
-def score_systems(answers: dict[str, list[str]], references: list[str], evaluation: EvaluationSection) -> Scored:
-    """Score every system against the references.
+def score_systems(rows: SideBySide, evaluation: EvaluationSection) -> Scored:
+    """Score every system against the references, over all rows and over those of each slice.
 
     Args:
-        answers: system → an answer a reference; "base" and "candidate", and "champion" if there is one.
-        references: what should have been answered.
-        evaluation: resamples, confidence and seed of the intervals.
+        rows: references, and the answers of "base", "candidate", and "champion" if there is one.
+        evaluation: metrics, and how the intervals and p-values are made.
 
     Raises:
-        EvaluationError: a system is missing or unknown, or its answers are not as many as the references.
+        EvaluationError: a system is missing or unknown, its answers are not as many as the references, or a metric
+            that a user brought fails.
     """
-    _check_systems(answers, len(references))
-    systems = [system for system in SYSTEMS if system in answers]
-    scored = Scored({system: {} for system in systems}, {system: {} for system in systems if system != "candidate"}, {})
-    for metric in _metrics():
-        results = {system: metric.compute(predictions=answers[system], references=references) for system in systems}
-        for name in metric.names:
-            intervals = paired_bootstrap(
-                {system: results[system]["statistics"][name] for system in systems},
-                metric.score_sums,
-                evaluation.resamples,
-                evaluation.confidence,
-                evaluation.seed,
-            )
-            for system, interval in intervals.scores.items():
-                scored.scores[system][name] = interval
-            for baseline, interval in intervals.differences.items():
-                scored.differences[baseline][name] = interval
-            scored.signature[name] = (
-                f"{results['candidate']['signature']}|ci:{evaluation.confidence}|bs:{evaluation.resamples}"
-                f"|seed:{evaluation.seed}"
-            )
-    return scored
+    _check_systems(rows.answers, len(rows.references))
+    measured, signature = _measure(rows, evaluation)
+    whole = _part_of(measured, evaluation)
+    slices = {}
+    names = sorted(set(rows.slices))
+    for name in names if len(names) > 1 else ():
+        places = [place for place, slice_name in enumerate(rows.slices) if slice_name == name]
+        if len(places) >= FEWEST_OF_SLICE:
+            slices[name] = _part_of(_only(measured, places), evaluation)
+    return Scored(whole.scores, whole.differences, signature, slices)
 
 
-def _metrics() -> "list[TextMetric]":
-    """Return the metrics in the order of the report; imported here because they are slow to import."""
+def _measure(rows: SideBySide, evaluation: EvaluationSection) -> tuple[dict[str, Measured], dict[str, str]]:
+    """Return what each metric says of each example, and what it was computed with."""
+    systems = [system for system in SYSTEMS if system in rows.answers]
+    made = (
+        f"|ci:{evaluation.confidence}|bs:{evaluation.resamples}|ar:{evaluation.randomisations}|seed:{evaluation.seed}"
+    )
+    measured, signature = {}, {}
+    pairs: dict[str, tuple[Sequence[Any], Sequence[Any]]]
+    for metric, names in metrics_for(evaluation.metrics):
+        if metric.kind is str:
+            pairs = {system: (rows.answers[system], rows.references) for system in systems}
+        elif all(system in rows.likelihoods for system in systems):
+            pairs = {system: rows.likelihoods[system] for system in systems}
+        else:
+            continue
+        results = {
+            system: metric.compute(predictions=predictions, references=references)
+            for system, (predictions, references) in pairs.items()
+        }
+        for name in names:
+            statistics = {system: result["statistics"][name] for system, result in results.items()}
+            measured[name] = Measured(statistics, metric.score_sums)
+            signature[name] = results["candidate"]["signature"] + made
+    in_order = [name for name in evaluation.metrics if name in measured]
+    return {name: measured[name] for name in in_order}, {name: signature[name] for name in in_order}
+
+
+def _part_of(measured: dict[str, Measured], evaluation: EvaluationSection) -> Part:
+    settings = (evaluation.resamples, evaluation.randomisations, evaluation.confidence, evaluation.seed)
+    compared = compare(measured, *settings)
+    first = next(iter(compared.values()))
+    return Part(
+        examples=common_length(measured),
+        scores={system: {name: each.scores[system] for name, each in compared.items()} for system in first.scores},
+        differences={
+            baseline: {name: each.differences[baseline] for name, each in compared.items()}
+            for baseline in first.differences
+        },
+    )
+
+
+def _only(measured: dict[str, Measured], places: list[int]) -> dict[str, Measured]:
+    return {
+        name: Measured({system: rows[places] for system, rows in each.statistics.items()}, each.score_sums)
+        for name, each in measured.items()
+    }
+
+
+def metrics_for(names: tuple[str, ...]) -> "list[tuple[ExampleMetric, list[str]]]":
+    """Return the metrics that report these names, and which of them each shall report.
+
+    Imported here because they are slow to import.
+
+    Raises:
+        EvaluationError: a metric that a user brought cannot be loaded.
+    """
+    from tasks.evaluation.metrics.answer_shape import AnswerShape, LengthRatio
     from tasks.evaluation.metrics.bleu import Bleu
     from tasks.evaluation.metrics.chrf import Chrf
+    from tasks.evaluation.metrics.exact import Exact
+    from tasks.evaluation.metrics.perplexity import Perplexity
     from tasks.evaluation.metrics.rouge import Rouge
+    from tasks.evaluation.metrics.structured import Structured
+    from tasks.evaluation.metrics.user_metric import UserMetric
 
-    return [Rouge(), Bleu(), Chrf()]
+    found: list[tuple[ExampleMetric, list[str]]] = []
+    for kind in (Rouge, Bleu, Chrf, Exact, Structured, Perplexity, LengthRatio, AnswerShape):
+        wanted = [name for name in kind.names if name in names]
+        if wanted:
+            found.append((kind(), wanted))
+    return found + [(UserMetric(name), [name]) for name in dict.fromkeys(names) if name not in BUILT_IN]
 
 
 def _check_systems(answers: dict[str, list[str]], references: int) -> None:

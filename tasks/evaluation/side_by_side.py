@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.twins import folded
 
 _FIELDS = ("id", "messages", "reference", "answer")
+Likelihoods = tuple[list[float], list[float]]
+"""Nats and tokens of each reference."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +25,27 @@ class SideBySide:
         prompts: each prompt as text.
         references: what should have been answered.
         answers: system → an answer a row.
+        slices: the slice of each row.
+        likelihoods: system → how surprised it is by each reference, if its engine says.
+        seconds: system → how long each answer took, if that was measured.
+        conversations: each prompt as messages.
     """
 
     ids: list[str]
     prompts: list[str]
     references: list[str]
     answers: dict[str, list[str]]
+    slices: list[str] = field(default_factory=list)
+    likelihoods: dict[str, Likelihoods] = field(default_factory=dict)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    conversations: list[list[dict[str, str]]] = field(default_factory=list)
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield a flat object a row: id, prompt, reference, and each system's answer under its name."""
+        """Yield a flat object a row: id, slice, prompt, reference, and each system's answer under its name."""
         for position, row_id in enumerate(self.ids):
             yield {
                 "id": row_id,
+                **({"slice": self.slices[position]} if self.slices else {}),
                 "prompt": self.prompts[position],
                 "reference": self.references[position],
                 **{system: texts[position] for system, texts in self.answers.items()},
@@ -69,6 +80,18 @@ def read_side_by_side(predictions: dict[str, Predictions], *learned: Path) -> Si
         prompts=[prompt_text(line["messages"]) for line in lines[first]],
         references=[line["reference"] for line in lines[first]],
         answers={system: [line["answer"] for line in others] for system, others in lines.items()},
+        slices=[line.get("slice", "") for line in lines[first]],
+        likelihoods={
+            system: ([line["reference_nats"] for line in others], [float(line["reference_tokens"]) for line in others])
+            for system, others in lines.items()
+            if all("reference_nats" in line for line in others)
+        },
+        seconds={
+            system: [line["seconds"] for line in others]
+            for system, others in lines.items()
+            if all("seconds" in line for line in others)
+        },
+        conversations=[line["messages"] for line in lines[first]],
     )
 
 
@@ -79,15 +102,31 @@ def prompt_text(messages: list[dict[str, str]]) -> str:
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
 
 
-def _not_learned(lines: list[dict[str, Any]], learned: Iterable[Path]) -> list[int]:
-    asked = {folded(line["messages"]) for line in lines}
+def count_learned(rows: SideBySide, learned: Iterable[Path]) -> int:
+    """Return how many of the rows have a prompt that stands in files of training rows, but for case and white space.
+
+    Raises:
+        EvaluationError: a file cannot be read.
+    """
+    asked = [folded(messages) for messages in rows.conversations]
+    known = _learned_prompts(set(asked), learned)
+    return sum(prompt in known for prompt in asked)
+
+
+def _learned_prompts(asked: set[str], learned: Iterable[Path]) -> set[str]:
     known: set[str] = set()
     for path in learned:
         try:  # of millions of training rows, only those that matter are held
             known.update(prompt for row in read_jsonl(path) if (prompt := folded(row["messages"][:-1])) in asked)
         except (OSError, ValueError, KeyError) as error:
-            raise EvaluationError(f"the champion's training rows at {path} cannot be read: {error}") from error
-    kept = [position for position, line in enumerate(lines) if folded(line["messages"]) not in known]
+            raise EvaluationError(f"the training rows at {path} cannot be read: {error}") from error
+    return known
+
+
+def _not_learned(lines: list[dict[str, Any]], learned: Iterable[Path]) -> list[int]:
+    asked = [folded(line["messages"]) for line in lines]
+    known = _learned_prompts(set(asked), learned)
+    kept = [position for position, prompt in enumerate(asked) if prompt not in known]
     if not kept:
         raise EvaluationError(
             f"the champion was trained on all {len(lines)} evaluation rows, so nothing can be compared; "
@@ -119,9 +158,9 @@ def _check_same_rows(first: str, expected: list[dict[str, Any]], system: str, fo
             f"{system} answered {len(found)} rows and {first} {len(expected)}; expected the same rows"
         )
     for position, (ours, theirs) in enumerate(zip(expected, found, strict=True)):
-        for field in ("id", "reference"):
-            if ours[field] != theirs[field]:
+        for name in ("id", "reference"):
+            if ours[name] != theirs[name]:
                 raise EvaluationError(
-                    f"row {position} of {system} has the {field} {theirs[field]!r}, that of {first} {ours[field]!r}; "
+                    f"row {position} of {system} has the {name} {theirs[name]!r}, that of {first} {ours[name]!r}; "
                     "expected the same rows in the same order"
                 )

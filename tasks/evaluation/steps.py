@@ -47,12 +47,25 @@ def generate_predictions(
 
 @task(name="build report", cache_policy=NO_CACHE)
 def build_report(
-    predictions: dict[str, Predictions], config: RetrainConfig, store: Store, champion: RegisteredVersion | None
+    predictions: dict[str, Predictions],
+    config: RetrainConfig,
+    store: Store,
+    champion: RegisteredVersion | None,
+    trained_on: tuple[DatasetRef, ...] = (),
 ) -> EvalReport:
-    """Score all systems on the same rows, none of which the champion was trained on, and keep the report."""
+    """Score all systems on the same rows, none of which the champion was trained on, and keep the report.
+
+    Args:
+        predictions: system → its answers.
+        config: how they are scored.
+        store: where the report is kept.
+        champion: the version in production.
+        trained_on: what the candidate learned from; the gate refuses it if rows of it are evaluated.
+    """
     learned = champion.dataset_path / "train.jsonl" if champion else None
     replayed = champion.replay_path / "train.jsonl" if champion and champion.replay_path else None
-    built = report.build_report(predictions, config.evaluation, store, learned, replayed)
+    own = tuple(dataset.path / "train.jsonl" for dataset in trained_on)
+    built = report.build_report(predictions, config.evaluation, store, learned, replayed, own)
     left_out = predictions["candidate"].rows - built.examples
     if left_out:
         log.warning(

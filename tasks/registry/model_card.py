@@ -3,6 +3,7 @@
 from tasks.contracts.artifacts import AdapterRef, BaseModelRef, DatasetRef, EvalReport, GateDecision
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.methods import LORA_METHODS
+from tasks.contracts.metric_names import facts_of
 from tasks.contracts.training_config import TrainingSection
 
 
@@ -113,5 +114,6 @@ def _score_row(report: EvalReport, metric: str) -> str:
     cells = []
     for scores in report.scores.values():
         interval = scores[metric]
-        cells.append(f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
+        digits = f".{facts_of(metric).decimals}f"
+        cells.append(f"{interval.value:{digits}} [{interval.low:{digits}}, {interval.high:{digits}}]")
     return f"| {metric} | {' | '.join(cells)} |"

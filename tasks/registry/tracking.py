@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,10 +152,12 @@ class TrackedRun:
             for metric, interval in differences.items():
                 name = f"candidate_minus_{baseline}/{metric}"
                 figures |= {name: interval.value, f"{name}/low": interval.low, f"{name}/high": interval.high}
-        self.client.log_batch(self.run_id, metrics=[Metric(key, value, now, 0) for key, value in figures.items()])
+                figures |= {f"{name}/p_better": interval.p_better, f"{name}/p_worse": interval.p_worse}
+        points = [Metric(key, value, now, 0) for key, value in figures.items() if math.isfinite(value)]
+        self.client.log_batch(self.run_id, metrics=points)
         self.client.log_artifacts(self.run_id, str(report.path), "report")
         table = list(read_jsonl(report.path / "predictions.jsonl"))
-        columns = ["prompt", "reference", *report.scores]
+        columns = ["slice", "prompt", "reference", *report.scores]
         self.client.log_table(self.run_id, {key: [row[key] for row in table] for key in columns}, "predictions.json")
 
     def log_decision(self, decision: GateDecision) -> None:

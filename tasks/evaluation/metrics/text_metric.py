@@ -1,5 +1,6 @@
-"""What the metrics share: strings in, a corpus score and the statistics of each example out, without a network."""
+"""What the metrics share: an input an example in, a corpus score and the statistics of each example out, offline."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -16,8 +17,8 @@ with hidden_modules("transformers", "scipy.stats"):
     import evaluate
 
 
-class TextMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate carries no types
-    """A metric of one answer an example against one reference.
+class ExampleMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate carries no types
+    """A metric of one prediction an example against one reference, of whatever kind.
 
     `compute(predictions=..., references=...)` returns every score under its name, and besides
 
@@ -28,26 +29,28 @@ class TextMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate carries no 
 
     Attributes:
         names: the scores it reports.
+        kind: of what it takes.
     """
 
     names: ClassVar[tuple[str, ...]]
     summary: ClassVar[str]
     source: ClassVar[str]
+    kind: ClassVar[type] = str
 
     def __init__(self) -> None:
         super().__init__(keep_in_memory=True)
 
     def compute(
-        self, *, predictions: Sequence[str] | None = None, references: Sequence[str] | None = None, **options: Any
+        self, *, predictions: Sequence[Any] | None = None, references: Sequence[Any] | None = None, **options: Any
     ) -> dict[str, Any]:
         """Score `predictions` against `references`.
 
         Raises:
-            EvaluationError: there are none, their counts differ, or one is not a string.
+            EvaluationError: there are none, their counts differ, or one is not of the metric's kind.
         """
         if predictions is not None or references is not None:
-            _check("predictions", predictions)
-            _check("references", references)
+            _check("predictions", predictions, self.kind)
+            _check("references", references, self.kind)
             if len(predictions or ()) != len(references or ()):
                 raise EvaluationError(
                     f"there are {len(predictions or ())} predictions for {len(references or ())} references; "
@@ -64,18 +67,26 @@ class TextMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate carries no 
         return ""  # evaluate would make a cache directory in the home directory although all is kept in memory
 
     def _info(self) -> Any:
-        features = datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")})
+        value = datasets.Value("string" if self.kind is str else "float64")
+        features = datasets.Features({"predictions": value, "references": value})
         return evaluate.MetricInfo(
             description=self.summary,
             citation=self.source,
-            inputs_description="predictions and references: a string an example",
+            inputs_description=f"predictions and references: a {_SPELLED[self.kind]} an example",
             features=features,
         )
 
 
-def _check(kind: str, texts: Sequence[str] | None) -> None:
-    if texts is None or len(texts) == 0:
-        raise EvaluationError(f"there are no {kind}; expected a string for each evaluated row")
-    for position, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise EvaluationError(f"number {position} of the {kind} is {text!r}; expected a string")
+class TextMetric(ExampleMetric):
+    """A metric of one answer an example against one reference, both text."""
+
+
+_SPELLED = {str: "string", float: "finite number"}
+
+
+def _check(what: str, values: Sequence[Any] | None, kind: type) -> None:
+    if values is None or len(values) == 0:
+        raise EvaluationError(f"there are no {what}; expected a {_SPELLED[kind]} for each evaluated row")
+    for position, value in enumerate(values):
+        if not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
+            raise EvaluationError(f"number {position} of the {what} is {value!r}; expected a {_SPELLED[kind]}")

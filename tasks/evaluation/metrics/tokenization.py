@@ -16,11 +16,18 @@ _UNSPACED = rf"[[{_HAN}{_KANA_AND_BOPOMOFO}{_THAI_LAO_KHMER_BURMESE}]&&[\p{{L}}\
 _SPACED = rf"[[\p{{L}}\p{{N}}]--{_UNSPACED}]"
 # Vowel signs, accents and other marks (category M) belong to the letter before them.
 _TOKEN = regex.compile(rf"{_UNSPACED}\p{{M}}*|(?:{_SPACED}\p{{M}}*)+", regex.V1)
+_ASCII_TOKEN = re.compile("[a-z0-9]+")  # what the expression above finds in ASCII text, six times as fast
+_UNSPACED_CHARACTER = regex.compile(_UNSPACED, regex.V1)
 
 
-def holds_han(texts: list[str]) -> bool:
-    """Return whether a Han character stands in any of the texts."""
-    return any(_HAN_CHARACTER.search(text) for text in texts)
+def holds_han(text: str) -> bool:
+    """Return whether a Han character stands in the text."""
+    return _HAN_CHARACTER.search(text) is not None
+
+
+def holds_unspaced(text: str) -> bool:
+    """Return whether a character of a script without spaces stands in the text."""
+    return _UNSPACED_CHARACTER.search(text) is not None
 
 
 class WordOrCharacterTokenizer:
@@ -33,7 +40,11 @@ class WordOrCharacterTokenizer:
 
     signature = "nfc-words+unspaced-characters"
 
-    def tokenize(self, text: str) -> list[str]:
+    @staticmethod
+    def tokenize(text: str) -> list[str]:
         """Return the tokens of `text`; punctuation is dropped."""
-        tokens: list[str] = _TOKEN.findall(unicodedata.normalize("NFC", text.lower()))
+        lowered = text.lower()
+        if text.isascii():
+            return _ASCII_TOKEN.findall(lowered)
+        tokens: list[str] = _TOKEN.findall(unicodedata.normalize("NFC", lowered))
         return tokens

@@ -10,12 +10,13 @@ from tasks.contracts.artifacts import Predictions
 from tasks.contracts.config import EvaluationSection, RetrainConfig
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
+from tasks.contracts.metric_names import DEFAULT_METRICS
 from tasks.contracts.store import LookupOnlyStore, NotInStore, Store
 from tasks.evaluation import steps
 from tasks.evaluation.markdown import as_text
 from tasks.evaluation.report import build_report, load_report
 from tasks.evaluation.scoring import score_systems
-from tasks.evaluation.side_by_side import prompt_text
+from tasks.evaluation.side_by_side import SideBySide, prompt_text
 
 EVALUATION = EvaluationSection(resamples=200)
 ROWS = 8
@@ -69,8 +70,8 @@ def test_the_report_holds_what_scoring_said(report, predictions):
         for system, answered in predictions.items()
     }
     references = [line["reference"] for line in lines_of(str)]
-    scored = score_systems(answers, references, EVALUATION)
-    assert (report.scores, report.differences, report.signature) == scored
+    scored = score_systems(SideBySide([], [], references, answers), EVALUATION)
+    assert (report.scores, report.differences, report.signature, report.slices) == scored
     assert report.examples == ROWS
 
 
@@ -78,7 +79,7 @@ def test_the_report_reads_back_as_it_was(report):
     again = load_report(report.path)
     assert again == report
     assert list(again.scores) == ["base", "champion", "candidate"]
-    assert list(again.scores["base"]) == ["rouge1", "rouge2", "rougeL", "bleu", "chrf"]
+    assert list(again.scores["base"]) == [name for name in DEFAULT_METRICS if name != "perplexity"]
 
 
 def test_answers_stand_side_by_side_under_their_systems(report):
@@ -86,6 +87,7 @@ def test_answers_stand_side_by_side_under_their_systems(report):
     assert len(lines) == ROWS
     assert lines[1] == {
         "id": f"{1:064x}",
+        "slice": "",
         "prompt": "What does function number 1 do?",
         "reference": "Return item number 1 of the list.",
         "base": "It does 1 things.",

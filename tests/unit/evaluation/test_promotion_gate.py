@@ -1,28 +1,33 @@
 import math
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
-from tasks.contracts.artifacts import EvalReport, Interval
+from tasks.contracts.artifacts import Difference, EvalReport, Interval, Part
 from tasks.contracts.config import GateSection
-from tasks.evaluation.gate import decide, examples_needed
+from tasks.evaluation.gate import decide, improvement
+from tasks.evaluation.significance import examples_needed, holm
 
-BETTER = Interval(0.10, 0.06, 0.14)
-TIE = Interval(0.0, 0.0, 0.0)
-UNSURE = Interval(0.02, -0.02, 0.06)
-SLIGHTLY_DOWN = Interval(-0.02, -0.06, 0.02)
-WORSE = Interval(-0.10, -0.14, -0.06)
-NOT_A_NUMBER = Interval(0.1, math.nan, 0.2)
-INFINITE = Interval(0.1, 0.05, math.inf)
-UPSIDE_DOWN = Interval(0.1, 0.2, 0.05)
+BETTER = Difference(0.10, 0.06, 0.14, p_better=0.0001, p_worse=1.0)
+TIE = Difference(0.0, 0.0, 0.0, p_better=1.0, p_worse=1.0)
+UNSURE = Difference(0.02, -0.02, 0.06, p_better=0.16, p_worse=0.84)
+SLIGHTLY_DOWN = Difference(-0.02, -0.06, 0.02, p_better=0.84, p_worse=0.16)
+WORSE = Difference(-0.10, -0.14, -0.06, p_better=1.0, p_worse=0.0001)
+NOT_A_NUMBER = Difference(0.1, math.nan, 0.2, 0.01, 0.9)
+INFINITE = Difference(0.1, 0.05, math.inf, 0.01, 0.9)
+UPSIDE_DOWN = Difference(0.1, 0.2, 0.05, 0.01, 0.9)
+NO_P_VALUE = Difference(0.1, 0.05, 0.15, math.nan, 0.9)
+BARELY_WORSE = Difference(-0.1, -0.2, -0.001, p_better=0.98, p_worse=0.02)
+"""Worse at the level of 0.025 if it is the only one that is looked at."""
 
 
 def against(primary, bleu=BETTER, chrf=BETTER):
     return {"rougeL": primary, "bleu": bleu, "chrf": chrf}
 
 
-def report_of(examples=64, **differences):
-    return EvalReport(Path("/nowhere"), "digest", examples, {}, differences, {})
+def report_of(examples=64, more=MappingProxyType({}), **differences):
+    return EvalReport(Path("/nowhere"), "digest", examples, {}, differences, {}, **more)
 
 
 CASES = {
@@ -40,8 +45,20 @@ CASES = {
     "a guarded metric worse and an unsure primary": ({"base": against(UNSURE, bleu=WORSE)}, "reject"),
     "better than the champion, worse than base": ({"base": against(WORSE), "champion": against(BETTER)}, "reject"),
     "a tie": ({"base": against(TIE, TIE, TIE)}, "inconclusive"),
-    "an interval that begins at zero": ({"base": against(Interval(0.1, 0.0, 0.2))}, "inconclusive"),
-    "an interval that ends at zero": ({"base": against(Interval(-0.1, -0.2, 0.0))}, "inconclusive"),
+    "an interval that begins at zero": ({"base": against(Difference(0.1, 0.0, 0.2, 0.02, 0.98))}, "inconclusive"),
+    "an interval that ends at zero": ({"base": against(Difference(-0.1, -0.2, 0.0, 0.98, 0.02))}, "inconclusive"),
+    "an interval above zero whose p-value is not small": (
+        {"base": against(Difference(0.1, 0.001, 0.2, 0.026, 0.97))},
+        "inconclusive",
+    ),
+    "an interval below zero whose p-value is not small": (
+        {"base": against(Difference(-0.1, -0.2, -0.001, 0.97, 0.026))},
+        "inconclusive",
+    ),
+    "two guarded metrics that would each be worse alone": (
+        {"base": against(BETTER, BARELY_WORSE, SLIGHTLY_DOWN)},
+        "promote",
+    ),
     "an unsure improvement": ({"base": against(UNSURE)}, "inconclusive"),
     "an unsure loss": ({"base": against(SLIGHTLY_DOWN)}, "inconclusive"),
     "no comparison at all": ({}, "inconclusive"),
@@ -52,6 +69,7 @@ CASES = {
     "NaN in a guarded metric": ({"base": against(BETTER, bleu=NOT_A_NUMBER)}, "inconclusive"),
     "infinity in the primary metric": ({"base": against(INFINITE)}, "inconclusive"),
     "an interval upside down": ({"base": against(UPSIDE_DOWN)}, "inconclusive"),
+    "a p-value that is no number": ({"base": against(NO_P_VALUE)}, "inconclusive"),
     "NaN against base": ({"base": against(NOT_A_NUMBER), "champion": against(BETTER)}, "inconclusive"),
 }
 
@@ -103,15 +121,80 @@ def test_an_improvement_surely_too_small_is_inconclusive_and_says_so():
 
 def test_a_rejection_begins_with_what_is_worse_and_gives_its_figures():
     decision = decide(report_of(base=against(BETTER, chrf=WORSE)), GateSection(), has_champion=False)
-    assert decision.reasons[0] == ("chrf changed by -0.1 against base, interval [-0.14, -0.06]: significantly worse.")
+    assert decision.reasons[0] == (
+        "chrf changed by -0.1 against base, interval [-0.14, -0.06], p < 0.001: significantly worse."
+    )
     assert len(decision.reasons) == 3
 
 
 def test_an_inconclusive_decision_estimates_the_rows_that_would_decide():
-    """The half width below 0.02 is 0.04: halving it takes four times the rows, and one more to pass."""
+    """The half width below 0.02 is 0.04. To see 0.02 four times in five it may be 0.02 * 1.96 / 2.80 = 0.014."""
     decision = decide(report_of(base=against(UNSURE)), GateSection(), has_champion=False)
-    assert decision.examples_needed == 4 * 64 + 1
-    assert decision.reasons[-1].startswith("About 257 evaluated rows (64 now)")
+    assert decision.examples_needed == pytest.approx(64 * (0.04 / 0.014) ** 2, rel=0.01)
+    assert decision.reasons[-1].startswith(f"About {decision.examples_needed} evaluated rows (64 now) would show it")
+
+
+def test_one_guarded_metric_alone_is_judged_without_correction():
+    gate = GateSection(guarded_metrics=("bleu",))
+    assert decide(report_of(base=against(BETTER, BARELY_WORSE)), gate, has_champion=False).verdict == "reject"
+
+
+def test_a_metric_that_is_better_the_lower_it_is_counts_the_other_way():
+    gate = GateSection(primary_metric="perplexity", guarded_metrics=())
+    for seen, verdict in ((WORSE, "promote"), (BETTER, "reject"), (UNSURE, "inconclusive")):
+        decision = decide(report_of(base={"perplexity": seen}), gate, has_champion=False)
+        assert decision.verdict == verdict
+        assert f"perplexity changed by {seen.value:+.4g}" in decision.reasons[0]
+    gained = improvement("perplexity", WORSE)
+    assert (gained.value, gained.low, gained.high) == (0.10, 0.06, 0.14)
+    assert (gained.p_better, gained.p_worse) == (WORSE.p_worse, WORSE.p_better)
+
+
+def test_rows_that_the_candidate_was_trained_on_reject_it_however_good_it_looks():
+    decision = decide(report_of(base=against(BETTER), more={"leaked_rows": 1}), GateSection(), has_champion=False)
+    assert decision.verdict == "reject"
+    assert decision.reasons[0] == "1 of 64 evaluated rows have a prompt that the candidate was trained on."
+
+
+SLICES = {
+    "a small loss that is ruled out to be more": (Difference(0.0, -0.01, 0.01, 0.5, 0.5), 20, "promote"),
+    "a loss that may be larger than the margin": (Difference(0.0, -0.03, 0.03, 0.5, 0.5), 20, "inconclusive"),
+    "a loss surely larger than the margin": (WORSE, 20, "reject"),
+    "an interval that begins at the margin": (Difference(0.0, -0.02, 0.02, 0.5, 0.5), 20, "inconclusive"),
+    "too few rows": (BETTER, 19, "inconclusive"),
+}
+
+
+@pytest.mark.parametrize("case", SLICES)
+def test_a_protected_slice_with(case):
+    seen, rows, verdict = SLICES[case]
+    slices = {"legal": Part(rows, {}, {"base": {"rougeL": seen}}), "other": Part(50, {}, {"base": {"rougeL": WORSE}})}
+    report = report_of(base=against(BETTER), more={"slices": slices})
+    decision = decide(report, GateSection(protected_slices=("legal",)), has_champion=False)
+    assert decision.verdict == verdict
+    assert any("'legal'" in reason for reason in decision.reasons)
+    assert not any("'other'" in reason for reason in decision.reasons)
+
+
+def test_a_protected_slice_that_was_not_evaluated_lets_nothing_be_promoted():
+    decision = decide(report_of(base=against(BETTER)), GateSection(protected_slices=("legal",)), has_champion=False)
+    assert decision.verdict == "inconclusive"
+    assert "Of the protected slice 'legal' 0 rows were evaluated" in decision.reasons[0]
+    assert not any("would show it" in reason for reason in decision.reasons)
+
+
+def test_every_rule_leaves_its_figures():
+    decision = decide(report_of(base=against(BETTER), champion=against(BETTER)), GateSection(), has_champion=True)
+    assert [finding.rule for finding in decision.findings] == ["primary metric", *["guarded metric"] * 3]
+    assert decision.findings[0].figures == {"value": 0.10, "low": 0.06, "high": 0.14, "p_value": 0.0001}
+    assert [finding.outcome for finding in decision.findings] == ["passed"] * 4
+
+
+def test_p_values_are_corrected_step_by_step():
+    """Holm's own rule: the smallest times three, the next times two, and never below one before."""
+    assert holm({"a": 0.02, "b": 0.01, "c": 0.025}) == pytest.approx({"a": 0.04, "b": 0.03, "c": 0.04})
+    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+    assert holm({}) == {}
 
 
 def test_guarding_the_primary_metric_as_well_changes_nothing():
@@ -124,8 +207,8 @@ def test_guarding_the_primary_metric_as_well_changes_nothing():
 @pytest.mark.parametrize(
     ("difference", "min_improvement", "expected"),
     [
-        (Interval(0.02, 0.0, 0.04), 0.0, 65),
-        (Interval(0.02, -0.02, 0.06), 0.01, 16 * 64 + 1),
+        (Interval(0.02, 0.0, 0.04), 0.0, 64 * 2.043),
+        (Interval(0.02, -0.02, 0.06), 0.01, 16 * 64 * 2.0430),
         (TIE, 0.0, None),
         (SLIGHTLY_DOWN, 0.0, None),
         (Interval(0.02, -0.02, 0.06), 0.02, None),
@@ -134,5 +217,19 @@ def test_guarding_the_primary_metric_as_well_changes_nothing():
     ],
 )
 def test_examples_needed_follows_the_square_root_law(difference, min_improvement, expected):
-    needed = examples_needed(difference, 64, min_improvement)
-    assert needed == expected or (expected and needed == pytest.approx(expected, abs=1))
+    """A chance of four in five takes ((1.96 + 0.842) / 1.96)**2 = 2.043 times the rows of an even chance."""
+    needed = examples_needed(difference, 64, min_improvement, 0.95)
+    assert needed == expected or (expected and needed == pytest.approx(expected, abs=1.5))
+
+
+def test_the_rows_that_are_told_are_enough_four_times_in_five():
+    """Normal scores of 64 rows with an effect: as many rows as are told see it with about the chance that is told."""
+    import numpy as np
+
+    generator = np.random.default_rng(3)
+    effect, spread, examples = 0.04, 0.165, 64
+    half = 1.96 * spread / examples**0.5
+    needed = examples_needed(Interval(effect, effect - half, effect + half), examples, 0.0, 0.95)
+    means = generator.normal(effect, spread / needed**0.5, 20_000)
+    seen = (means - 1.96 * spread / needed**0.5 > 0).mean()
+    assert seen == pytest.approx(0.8, abs=0.01)

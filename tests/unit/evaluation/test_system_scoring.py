@@ -2,17 +2,23 @@ import pytest
 
 from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import EvaluationError
+from tasks.contracts.metric_names import DEFAULT_METRICS
 from tasks.evaluation.scoring import score_systems
+from tasks.evaluation.side_by_side import SideBySide
 
-METRICS = ["rouge1", "rouge2", "rougeL", "bleu", "chrf"]
+METRICS = [name for name in DEFAULT_METRICS if name != "perplexity"]
 REFERENCES = [f"Return item number {n} of the list of files." for n in range(12)]
 BASE = [f"This function takes {n} arguments." for n in range(12)]
 CANDIDATE = [f"Return item {n} of the list." for n in range(12)]
 
 
+def rows_of(answers, slices=(), **more):
+    return SideBySide([], [], REFERENCES, answers, list(slices), **more)
+
+
 def test_every_metric_is_scored_for_every_system_and_baseline():
     answers = {"candidate": CANDIDATE, "champion": BASE, "base": BASE}
-    scores, differences, signature = score_systems(answers, REFERENCES, EvaluationSection())
+    scores, differences, signature, _ = score_systems(rows_of(answers), EvaluationSection())
     assert list(scores) == ["base", "champion", "candidate"]
     assert list(differences) == ["base", "champion"]
     assert list(signature) == METRICS
@@ -20,17 +26,47 @@ def test_every_metric_is_scored_for_every_system_and_baseline():
 
 
 def test_a_difference_is_candidate_minus_baseline():
-    scored = score_systems({"base": BASE, "candidate": CANDIDATE}, REFERENCES, EvaluationSection())
+    scored = score_systems(rows_of({"base": BASE, "candidate": CANDIDATE}), EvaluationSection())
     for metric in METRICS:
         expected = scored.scores["candidate"][metric].value - scored.scores["base"][metric].value
         assert scored.differences["base"][metric].value == pytest.approx(expected, abs=1e-8)
-        assert scored.differences["base"][metric].low > 0
+    assert scored.differences["base"]["rougeL"].low > 0
+    assert scored.differences["base"]["rougeL"].p_better < 0.001
+    assert scored.differences["base"]["rougeL"].p_worse == 1
 
 
 def test_the_signature_says_how_the_interval_was_made():
-    evaluation = EvaluationSection(resamples=200, confidence=0.9, seed=4)
-    scored = score_systems({"base": BASE, "candidate": CANDIDATE}, REFERENCES, evaluation)
-    assert all(signature.endswith("examples:12|ci:0.9|bs:200|seed:4") for signature in scored.signature.values())
+    evaluation = EvaluationSection(resamples=200, randomisations=1_000, confidence=0.9, seed=4)
+    scored = score_systems(rows_of({"base": BASE, "candidate": CANDIDATE}), evaluation)
+    assert all(
+        signature.endswith("examples:12|ci:0.9|bs:200|ar:1000|seed:4") for signature in scored.signature.values()
+    )
+
+
+def test_a_slice_is_scored_as_if_it_were_alone():
+    slices = ["long", "short"] * 3 + ["long"] * 6
+    answers = {"base": BASE, "candidate": CANDIDATE}
+    evaluation = EvaluationSection(resamples=200, randomisations=1_000)
+    scored = score_systems(rows_of(answers, slices), evaluation)
+    assert list(scored.slices) == ["long"]  # three rows of the other say nothing
+    places = [place for place, name in enumerate(slices) if name == "long"]
+    alone = SideBySide(
+        [], [], [REFERENCES[place] for place in places], {k: [v[place] for place in places] for k, v in answers.items()}
+    )
+    part = scored.slices["long"]
+    assert (part.examples, part.scores) == (9, score_systems(alone, evaluation).scores)
+    assert part.differences == score_systems(alone, evaluation).differences
+
+
+def test_perplexity_is_reported_where_every_engine_says_likelihoods():
+    answers = {"base": BASE, "candidate": CANDIDATE}
+    surprise = {"base": ([20.0] * 12, [10.0] * 12), "candidate": ([10.0] * 12, [10.0] * 12)}
+    scored = score_systems(rows_of(answers, likelihoods=surprise), EvaluationSection(resamples=200))
+    assert scored.scores["base"]["perplexity"].value == pytest.approx(2.718281828**2)
+    assert scored.differences["base"]["perplexity"].high < 0
+    assert list(scored.signature) == list(DEFAULT_METRICS)
+    only_one = score_systems(rows_of(answers, likelihoods={"base": surprise["base"]}), EvaluationSection(resamples=200))
+    assert "perplexity" not in only_one.signature
 
 
 @pytest.mark.parametrize(
@@ -44,4 +80,4 @@ def test_the_signature_says_how_the_interval_was_made():
 )
 def test_systems_that_do_not_fit_the_references_are_an_error(answers, sentence):
     with pytest.raises(EvaluationError, match=sentence):
-        score_systems(answers, REFERENCES, EvaluationSection())
+        score_systems(rows_of(answers), EvaluationSection())

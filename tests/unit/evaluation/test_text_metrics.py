@@ -8,7 +8,7 @@ import pytest
 
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.home import PROJECT_ROOT
-from tasks.evaluation.metrics.tokenization import WordOrCharacterTokenizer, holds_han
+from tasks.evaluation.metrics.tokenization import WordOrCharacterTokenizer, holds_han, holds_unspaced
 
 REFERENCES = [
     "Return the number of items in the container.",
@@ -26,16 +26,58 @@ RUSSIAN = ["Вернуть длину списка файлов", "Открыт�
 CHINESE = ["返回列表的长度。", "打开文件 config.yaml 并读取内容"]
 
 
-@pytest.mark.parametrize("name", ["rouge1", "rouge2", "rougeL"])
-def test_rouge_of_english_is_that_of_rouge_score(rouge, name):
+ROUGE = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+
+
+@pytest.fixture(scope="module")
+def rouge_score():
+    """What the package rouge-score says of pairs: name → F1 a pair."""
     from rouge_score.rouge_scorer import RougeScorer
 
+    def score(answers, references, tokenizer=None):
+        scorer = RougeScorer(ROUGE, tokenizer=tokenizer, use_stemmer=False)
+        pairs = [scorer.score(reference, answer) for answer, reference in zip(answers, references, strict=True)]
+        return {name: [pair[name].fmeasure for pair in pairs] for name in ROUGE}
+
+    return score
+
+
+def random_texts(count, seed, words, lines):
+    """Texts of few words, so that they have much in common, in up to so many lines, some of them empty."""
+    generator = np.random.default_rng(seed)
+    texts = []
+    for _ in range(count):
+        parts = [
+            " ".join(generator.choice(words, generator.integers(0, 12)))
+            for _ in range(generator.integers(1, lines + 1))
+        ]
+        texts.append("\n".join(parts))
+    return texts
+
+
+@pytest.mark.parametrize("name", ROUGE)
+def test_rouge_of_english_is_that_of_rouge_score(rouge, rouge_score, name):
     result = rouge.compute(predictions=ANSWERS, references=REFERENCES)
-    theirs = RougeScorer([name], use_stemmer=False)
-    pairs = zip(ANSWERS, REFERENCES, strict=True)
-    expected = [theirs.score(reference, answer)[name].fmeasure for answer, reference in pairs]
-    assert result["statistics"][name][:, 0].tolist() == expected
+    expected = rouge_score(ANSWERS, REFERENCES)[name]
+    assert result["statistics"][name][:, 0].tolist() == pytest.approx(expected, abs=1e-12)
     assert result[name] == pytest.approx(np.mean(expected))
+
+
+@pytest.mark.parametrize("lines", [1, 4])
+@pytest.mark.parametrize("words", [["return", "The", "a", "key", "x1"], ["返回", "列表", "list", "keys", "の"]])
+def test_rouge_of_any_texts_is_that_of_rouge_score_with_our_tokens(rouge, rouge_score, words, lines):
+    answers, references = random_texts(150, 1, words, lines), random_texts(150, 2, words, lines)
+    statistics = rouge.compute(predictions=answers, references=references)["statistics"]
+    expected = rouge_score(answers, references, WordOrCharacterTokenizer())
+    assert 0 < np.mean(expected["rougeLsum"]) < 1
+    for name in ROUGE:
+        assert statistics[name][:, 0] == pytest.approx(expected[name], abs=1e-9)
+
+
+def test_rouge_lsum_finds_lines_in_any_order_and_rouge_l_does_not(rouge):
+    result = rouge.compute(predictions=["close the file\nopen it first"], references=["open it first\nclose the file"])
+    assert result["rougeLsum"] == pytest.approx(1)
+    assert result["rougeL"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("metric", ["bleu", "chrf"], indirect=True)
@@ -43,7 +85,7 @@ def test_sacrebleu_metrics_equal_corpus_score(metric, sacrebleu_metrics):
     (name,) = metric.names
     theirs = sacrebleu_metrics[name]()
     result = metric.compute(predictions=ANSWERS, references=REFERENCES)
-    assert result[name] == theirs.corpus_score(ANSWERS, [REFERENCES]).score
+    assert result[name] == pytest.approx(theirs.corpus_score(ANSWERS, [REFERENCES]).score, rel=1e-12)
     assert 0 < result[name] < 100
 
 
@@ -52,14 +94,15 @@ def test_bleu_without_a_common_4_gram_is_smoothed_as_sacrebleu_does(bleu, sacreb
     result = bleu.compute(predictions=answers, references=REFERENCES[:2])
     expected = sacrebleu_metrics["bleu"](tokenize="13a", smooth_method="exp").corpus_score(answers, [REFERENCES[:2]])
     assert expected.precisions[3] > 0 == expected.counts[3]
-    assert result["bleu"] == expected.score
+    assert result["bleu"] == pytest.approx(expected.score, rel=1e-12)
     assert "tok:13a|smooth:exp" in result["signature"]
 
 
 def test_chinese_bleu_equals_corpus_score_with_the_zh_tokenizer(bleu, sacrebleu_metrics):
     answers = ["返回列表的大小。", "打开文件并读取 config.yaml"]
     result = bleu.compute(predictions=answers, references=CHINESE)
-    assert result["bleu"] == sacrebleu_metrics["bleu"](tokenize="zh").corpus_score(answers, [CHINESE]).score
+    expected = sacrebleu_metrics["bleu"](tokenize="zh").corpus_score(answers, [CHINESE]).score
+    assert result["bleu"] == pytest.approx(expected, rel=1e-12)
     assert result["bleu"] != sacrebleu_metrics["bleu"](tokenize="13a").corpus_score(answers, [CHINESE]).score
     assert "tok:zh" in result["signature"]
 
@@ -75,6 +118,21 @@ def test_summed_statistics_of_any_resample_give_its_corpus_score(metric, sacrebl
     scores = metric.score_sums(sums, len(drawn))
     assert scores[0] == pytest.approx(expected, rel=1e-12)
     assert scores[1] == pytest.approx(theirs.corpus_score(ANSWERS, [REFERENCES]).score, rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf"], indirect=True)
+def test_sums_of_every_kind_give_what_sacrebleu_makes_of_them(metric, sacrebleu_metrics):
+    """Nothing in common, no n-gram of the highest orders, empty answers, answers that are too short and too long."""
+    (name,) = metric.names
+    texts = ["", "a", "a b", "a b c", "a b c d", "e f g h i", "a b c d e f g h", "x y z x y z a b c d"]
+    answers, references = [a for a in texts for _ in texts], texts * len(texts)
+    theirs = sacrebleu_metrics[name]()
+    statistics = np.array(theirs._extract_corpus_statistics(answers, [references]), dtype=float)
+    generator = np.random.default_rng(0)
+    sums = np.concatenate([statistics, statistics[generator.integers(0, len(statistics), (300, 3))].sum(axis=1)])
+    expected = [theirs._compute_score_from_stats(row).score for row in sums.tolist()]
+    assert metric.score_sums(sums, 1).tolist() == pytest.approx(expected, abs=1e-9)
+    assert len(set(expected)) > 50
 
 
 def test_rouge_of_a_resample_is_the_mean_of_its_examples(rouge):
@@ -95,6 +153,21 @@ def test_different_chinese_texts_share_only_their_common_characters(rouge):
     result = rouge.compute(predictions=["你好"], references=["你们"])
     assert result["rouge1"] == pytest.approx(0.5)
     assert result["rouge2"] == 0.0
+
+
+def test_bleu_divides_each_row_as_its_own_script_wants(bleu, sacrebleu_metrics):
+    """A Chinese row changes nothing about how the English ones beside it are divided, nor the other way."""
+    answers, references = (
+        [*ANSWERS, "返回列表的大小。", "ファイルをひらく"],
+        [*REFERENCES, CHINESE[0], "ファイルをとじる"],
+    )
+    mixed = bleu.compute(predictions=answers, references=references)
+    parts = {"13a": slice(0, 4), "zh": slice(4, 5), "char": slice(5, 6)}
+    for tokenizer, rows in parts.items():
+        theirs = sacrebleu_metrics["bleu"](tokenize=tokenizer)
+        expected = theirs._extract_corpus_statistics(answers[rows], [references[rows]])
+        assert mixed["statistics"]["bleu"][rows].tolist() == expected
+    assert all(f"tok:{tokenizer}" in mixed["signature"] for tokenizer in parts)
 
 
 def test_the_rouge_tokenizer_yields_characters_and_lower_cased_words():
@@ -145,8 +218,9 @@ def test_the_tokens_of_ascii_text_are_those_of_rouge_score():
 
 
 def test_han_characters_are_told_from_other_scripts():
-    assert holds_han(["English", "文"])
-    assert not holds_han(["English", "カナ", "한국어", "Русский"])
+    assert holds_han("English 文")
+    assert not any(holds_han(text) for text in ("English", "カナ", "한국어", "Русский"))
+    assert holds_unspaced("カナ 1") and not holds_unspaced("한국어 1")
 
 
 @pytest.mark.parametrize("metric", ["rouge", "bleu", "chrf"], indirect=True)
@@ -220,7 +294,7 @@ def offline(tmp_path_factory):
 
 
 def test_metrics_work_without_a_network(offline):
-    assert offline["scores"] == pytest.approx({"rouge1": 1, "rouge2": 1, "rougeL": 1, "bleu": 100, "chrf": 100})
+    assert offline["scores"] == pytest.approx({**dict.fromkeys(ROUGE, 1), "bleu": 100, "chrf": 100})
 
 
 def test_metrics_leave_no_cache_in_the_home_directory(offline):

@@ -71,8 +71,9 @@ class Walk:
         self.called.append(f"build {name}")
         return SimpleNamespace(digest=name)
 
-    def build_report(self, answers, _config, _store, champion):
+    def build_report(self, answers, _config, _store, champion, trained_on):
         self.reported = (list(answers), champion)
+        self.trained_on = trained_on
         return SimpleNamespace(path=self.home.root)
 
     def generate_predictions(self, system, *_):
@@ -119,6 +120,11 @@ def test_the_training_is_told_what_is_replayed_and_who_teaches_and_the_outcome_w
 def test_the_report_is_told_the_champion_whose_training_rows_judge_nobody(walk, champion):
     walk("reject", champion)
     assert walk.reported == (["base", *(["champion"] if champion else []), "candidate"], champion)
+
+
+def test_the_report_is_told_what_the_candidate_was_trained_on_and_could_replay(walk):
+    walk("reject")
+    assert len(walk.trained_on) == 2 and walk.trained_on[1] == "replay"
 
 
 @pytest.mark.parametrize(("champion", "judged_against"), [(None, None), (SimpleNamespace(version=4), 4)])

@@ -159,7 +159,7 @@ def test_a_step_in_fp16_is_rehearsed_with_the_bytes_of_one_in_bf16(device, base)
 
 
 def test_small_tensors_that_are_freed_before_large_ones_come_are_kept_by_the_heap():
-    """glibc's heap gives nothing back, and what is large is not in it: their peaks add up although their times differ."""
+    """glibc's heap gives nothing back, and what is large is not in it: both peaks count, whenever they are."""
     import torch
 
     from tasks.training.plan.ledger import Ledger

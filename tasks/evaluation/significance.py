@@ -1,0 +1,54 @@
+"""What follows from p-values and intervals: corrected for several tests, and the rows that would be needed."""
+
+import math
+from collections.abc import Hashable, Mapping
+from statistics import NormalDist
+from typing import TypeVar
+
+from tasks.contracts.artifacts import Interval
+
+POWER = 0.8
+"""The chance to see an effect that the needed rows are told for, as is usual (Cohen, 1988)."""
+_MOST_EXAMPLES = 1_000_000
+_Name = TypeVar("_Name", bound=Hashable)
+
+
+def holm(p_values: Mapping[_Name, float]) -> dict[_Name, float]:
+    """Return p-values corrected so that the chance of any false finding among them stays at the level.
+
+    The smallest is multiplied by the number of tests, the next by one less, and none may fall below one before it
+    (Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979). It holds however the tests depend on each
+    other.
+    """
+    corrected: dict[_Name, float] = {}
+    largest = 0.0
+    for rank, name in enumerate(sorted(p_values, key=lambda key: p_values[key])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        corrected[name] = largest
+    return {name: corrected[name] for name in p_values}
+
+
+def examples_needed(difference: Interval, examples: int, bound: float, confidence: float) -> int | None:
+    """Estimate how many evaluated rows would show a difference above `bound`, if it stays what it is.
+
+    The standard error of a mean falls with the square root of the rows (Efron and Tibshirani, An Introduction to the
+    Bootstrap, 1993, chapter 5), and with it the lower half width w = value - low of the interval. The chance that the
+    interval's lower end passes the bound is `POWER` when w * sqrt(n / N) * (z + z_power) / z = value - bound, with the
+    normal quantiles z of the confidence and of the power; so N = n * (w / (value - bound) * (1 + z_power / z))**2.
+
+    Args:
+        difference: as seen, the higher the better.
+        examples: n, the rows that it was seen on.
+        bound: what the lower end must pass.
+        confidence: of the interval.
+
+    Returns:
+        A number above `examples`, at most 1,000,000; None if the difference is not above the bound.
+    """
+    distance = difference.value - bound
+    if distance <= 0 or difference.value < difference.low:
+        return None
+    normal = NormalDist()
+    powered = 1 + normal.inv_cdf(POWER) / normal.inv_cdf((1 + confidence) / 2)
+    estimate = examples * (powered * (difference.value - difference.low) / distance) ** 2
+    return max(examples, math.floor(min(estimate, _MOST_EXAMPLES - 1))) + 1
