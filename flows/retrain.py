@@ -161,7 +161,9 @@ def prepare_ground(
     systems = {"base": build_servable(base, None, config, home, store)}
     if champion is not None:
         systems["champion"] = servable_of(champion)
-    answers = {name: generate_predictions(name, system, dataset, home, store) for name, system in systems.items()}
+    answers = {
+        name: generate_predictions(name, system, dataset, config, home, store) for name, system in systems.items()
+    }
     return replace(ground, answers=answers)
 
 
@@ -184,7 +186,7 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
         run.set_tags({f"llm_retrain.{name}": str(count) for name, count in adapter.long_rows.items()})
         run.log_estimate(adapter.estimate)
         candidate = build_servable(base, adapter, config, home, store)
-        answers["candidate"] = generate_predictions("candidate", candidate, dataset, home, store)
+        answers["candidate"] = generate_predictions("candidate", candidate, dataset, config, home, store)
         report = build_report(answers, config, store, champion, ground.trained_on)
         run.log_report(report)
         decision = decide(report, config, champion is not None)

@@ -31,6 +31,19 @@ class Answer:
     finish_reason: Literal["stop", "length"]
 
 
+@dataclass(frozen=True)
+class Likelihood:
+    """How a model takes an answer that it did not give.
+
+    Attributes:
+        nats: minus the natural logarithm of the probability that it gives the whole answer, end token included.
+        tokens: the answer's tokens, end token included.
+    """
+
+    nats: float
+    tokens: int
+
+
 class PromptFormat:
     """Chat template, tokenizer and limits of one servable model (`servable.json`, `tokenizer.json`)."""
 
@@ -48,15 +61,15 @@ class PromptFormat:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
-    def render(self, messages: list[dict[str, str]]) -> str:
-        """Return the prompt that the model continues.
+    def render(self, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Return the conversation as text, by default as the prompt that the model continues.
 
         Raises:
             ValueError: the chat template refuses the conversation.
         """
         if self._system_prompt and not any(message["role"] == "system" for message in messages):
             messages = [{"role": "system", "content": self._system_prompt}, *messages]
-        return self._template.render(messages)
+        return self._template.render(messages, add_generation_prompt)
 
     def encode(self, messages: list[dict[str, str]], max_new_tokens: int | None = None) -> tuple[list[int], int]:
         """Return the prompt's tokens and how many tokens may be generated after them.
@@ -72,6 +85,24 @@ class PromptFormat:
                 f"in the model's context of {self.context_tokens} tokens"
             )
         return tokens, min(max_new_tokens or self.max_new_tokens, room_tokens)
+
+    def encode_answer(self, messages: list[dict[str, str]], answer: str) -> list[int]:
+        """Return the tokens of an answer, up to and with the token that ends it, as the template spells it.
+
+        Where the template spells a finished conversation otherwise than it begins an answer, these are the answer's own
+        tokens and the first end token.
+        """
+        prompt = self.render(messages)
+        try:
+            whole = self.render([*messages, {"role": "assistant", "content": answer}], add_generation_prompt=False)
+        except ValueError:
+            whole = ""
+        if whole.startswith(prompt):
+            tokens: list[int] = self._tokenizer.encode(whole[len(prompt) :], add_special_tokens=False).ids
+            end = next((place for place, token in enumerate(tokens) if token in self.stop_token_ids), None)
+            if end is not None:
+                return tokens[: end + 1]
+        return [*self._tokenizer.encode(answer, add_special_tokens=False).ids, min(self.stop_token_ids)]
 
     def answer(self, prompt_tokens: int, new_tokens: list[int], stopped: bool) -> Answer:
         """Spell generated tokens (without the stop token) as an answer."""

@@ -90,12 +90,16 @@ class ServableModel:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Answers of one servable model to the evaluation rows: `predictions.jsonl` with id, prompt, reference, answer."""
+    """Answers of one servable model to the evaluation rows: `predictions.jsonl` with id, prompt, reference, answer.
+
+    `servable_bytes` is the size of the model that answered.
+    """
 
     path: Path
     digest: str
     rows: int
     seconds: float
+    servable_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,27 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Served:
+    """What a system is like as it is served, to a single client.
+
+    Attributes:
+        bytes: of the model.
+        median_seconds: until an answer is there; None if it was not measured.
+        slow_seconds: until 19 in 20 answers are there.
+        asked_again: rows that were asked a second time.
+        changed: how many of them were answered otherwise than before.
+        noise: metric → score of the second answers minus that of the first, where some changed.
+    """
+
+    bytes: int
+    median_seconds: float | None
+    slow_seconds: float | None
+    asked_again: int
+    changed: int
+    noise: dict[str, Interval]
+
+
+@dataclass(frozen=True)
 class EvalReport:
     """Scores of base, champion (if any) and candidate on the same rows.
 
@@ -152,6 +177,7 @@ class EvalReport:
         confidence: of every interval.
         slices: slice → the rows of it, where there are enough to say anything.
         leaked_rows: evaluated rows that the candidate was trained on; there should be none.
+        served: system → what it is like to its clients.
     """
 
     path: Path
@@ -163,6 +189,7 @@ class EvalReport:
     confidence: float = 0.95
     slices: dict[str, Part] = field(default_factory=dict)
     leaked_rows: int = 0
+    served: dict[str, Served] = field(default_factory=dict)
 
 
 Verdict = Literal["promote", "reject", "inconclusive"]

@@ -168,6 +168,9 @@ class EvaluationSection(Section):
         description="confidence of the intervals; half of the rest is the chance to promote what is no better",
     )
     seed: int = Field(17, ge=0, description="resamples and swaps")
+    asked_again: int = Field(
+        8, ge=1, description="rows asked a second time, alone: the noise of one model, and how long a client waits"
+    )
 
 
 class GateSection(Section):
@@ -188,6 +191,10 @@ class GateSection(Section):
         0.02, gt=0, description="the loss on a protected slice that is still none (the primary metric's own unit)"
     )
     min_slice_examples: int = Field(20, ge=2, description="fewer evaluated rows of a slice say nothing about it")
+    max_answer_seconds: float = Field(
+        0, ge=0, description="19 in 20 answers to a single client must be there after this time; 0: no limit"
+    )
+    max_servable_mb: float = Field(0, ge=0, description="the served model's size in megabytes; 0: no limit")
 
 
 class RegistrySection(Section):

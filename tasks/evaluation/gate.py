@@ -21,11 +21,14 @@ def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDec
     - evaluated rows that the candidate was trained on fail it.
     - the primary metric passes if its interval lies above `gate.min_improvement` and the p-value of no improvement is
       at most alpha; it fails if it is significantly worse.
+    - where a model answered otherwise when it was asked again, the primary metric's gain must be above that noise,
+      else it is open.
     - guarded metrics, and the primary metric against the base model, fail if they are significantly worse: p-values
       corrected over all of them together (Holm), so that a candidate like the champion is rejected with the chance
       alpha at most, however many metrics are guarded.
     - a protected slice passes if its interval lies above -`gate.slice_margin` (non-inferiority), and fails if it lies
       below; too few rows leave it open.
+    - `gate.max_answer_seconds` and `gate.max_servable_mb` fail what is slower or larger; what was not measured is open.
 
     Args:
         report: scores and differences of one evaluation.
@@ -38,7 +41,7 @@ def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDec
     if missing:
         needed = gate.min_examples if report.examples < gate.min_examples else None
         return GateDecision("inconclusive", baseline, tuple(each.sentence for each in missing), needed, missing)
-    findings = [*case.leaks(), case.primary(), *case.guarded(), *case.slices()]
+    findings = [*case.leaks(), case.primary(), *case.noise(), *case.guarded(), *case.slices(), *case.budgets()]
     findings.sort(key=lambda finding: ("failed", "open", "passed").index(finding.outcome))
     reasons = tuple(finding.sentence for finding in findings)
     outcomes = {finding.outcome for finding in findings}
@@ -109,6 +112,52 @@ class _Case:
         else:
             outcome, reading = "open", f"not shown to be better by more than {bound}"
         return _finding("primary metric", outcome, metric, self.baseline, seen, gain.p_better, reading)
+
+    def noise(self) -> Iterator[Finding]:
+        """Hold the gain against what the same model's score differs by from one time to the next.
+
+        The largest end of the interval of that difference, for as many rows as were evaluated.
+        """
+        metric, report = self.gate.primary_metric, self.report
+        changed = {name: report.served[name] for name in (self.baseline, "candidate") if name in report.served}
+        changed = {name: each for name, each in changed.items() if each.changed}
+        if not changed:
+            return
+        floors = [
+            max(abs(each.noise[metric].low), abs(each.noise[metric].high))
+            * math.sqrt(each.asked_again / report.examples)
+            for each in changed.values()
+            if metric in each.noise
+        ]
+        floor = max(floors, default=math.nan)
+        gain = improvement(metric, self._seen(metric, self.baseline)).value
+        said = " and ".join(f"{each.changed} of {each.asked_again} by the {name}" for name, each in changed.items())
+        is_above = gain > floor  # not so where the floor is not a number
+        yield Finding(
+            "noise floor",
+            "passed" if is_above else "open",
+            f"Asked again, rows were answered otherwise ({said}), which alone changes {metric} by up to {floor:.4g}: "
+            f"the gain of {gain:.4g} is {'above' if is_above else 'not above'} that.",
+            {"floor": floor, "gain": gain},
+        )
+
+    def budgets(self) -> Iterator[Finding]:
+        """Hold the candidate against the limits of time and size, where there are any."""
+        served = self.report.served.get("candidate")
+        seconds, size = (served.slow_seconds, served.bytes / 1e6) if served else (None, None)
+        for key, spelled, seen in (
+            ("max_answer_seconds", "19 in 20 answers are there after {:.3g} s", seconds),
+            ("max_servable_mb", "The served model has {:.4g} MB", size),
+        ):
+            limit = getattr(self.gate, key)
+            if not limit:
+                continue
+            allowed = f"at most {limit:g} are allowed (gate.{key})."
+            if seen is None:
+                yield Finding("budget", "open", f"It was not measured, and {allowed}", {"limit": limit})
+                continue
+            outcome: Outcome = "failed" if seen > limit else "passed"
+            yield Finding("budget", outcome, f"{spelled.format(seen)}; {allowed}", {"value": seen, "limit": limit})
 
     def guarded(self) -> Iterator[Finding]:
         """Judge what must not get worse: guarded metrics, and the primary metric against the base model."""

@@ -15,14 +15,28 @@ from tasks.contracts.worker import Listener, ignore_event, run_worker
 
 log = logging.getLogger("llm_retrain.evaluation")
 
-_RUNTIMES = {"onnx": ("onnxruntime-genai", "onnxruntime"), "transformers": ("torch", "transformers")}
+_RUNTIMES = {"onnx": ("onnxruntime", "numpy"), "transformers": ("torch", "transformers")}
+_FACTS = ("rows", "seconds", "servable_bytes")
 _MEMORY_HINT = "free memory, lower serving.onnx_precision or choose a smaller base_model.source"
 
 
 def generate_predictions(
-    servable: ServableModel, dataset: DatasetRef, store: Store, log_path: Path, listener: Listener = ignore_event
+    servable: ServableModel,
+    dataset: DatasetRef,
+    asked_again: int,
+    store: Store,
+    log_path: Path,
+    listener: Listener = ignore_event,
 ) -> Predictions:
     """Return the model's greedy answers to `eval.jsonl`, generating them only if the store has none.
+
+    Args:
+        servable: the model.
+        dataset: what it is asked.
+        asked_again: how many of the first rows are asked a second time, alone.
+        store: keeps the answers.
+        log_path: the process's log.
+        listener: called with each event.
 
     Raises:
         EvaluationError: the engine failed, or answered another number of rows than it was asked.
@@ -30,6 +44,7 @@ def generate_predictions(
     inputs = {
         "servable": servable.digest,
         "eval_rows": dataset.eval_digest,
+        "asked_again": asked_again,
         "code": code_digest("tasks/evaluation/generation.py", "tasks/evaluation/generation_process.py"),
         "libraries": library_versions("tokenizers", "jinja2", *_RUNTIMES[servable.engine]),
     }
@@ -40,6 +55,7 @@ def generate_predictions(
             "version_directory": str(servable.model_directory / "1"),
             "rows": str(dataset.path / "eval.jsonl"),
             "out": str(out / "predictions.jsonl"),
+            "asked_again": asked_again,
         }
         events = run_worker(
             "tasks.evaluation.generation_process", spec, log_path, EvaluationError, listener, _MEMORY_HINT
@@ -47,7 +63,8 @@ def generate_predictions(
         answered = sum(event["event"] == "answer" for event in events)
         if answered != dataset.eval_rows:
             raise EvaluationError(f"the engine answered {answered} of {dataset.eval_rows} evaluation rows")
-        return {"rows": answered, "seconds": time.monotonic() - started}
+        size = sum(path.stat().st_size for path in servable.model_directory.rglob("*") if path.is_file())
+        return {"rows": answered, "seconds": time.monotonic() - started, "servable_bytes": size}
 
     entry = store.produce("predictions", inputs, write)
-    return Predictions(path=entry.path, digest=entry.digest, rows=entry.facts["rows"], seconds=entry.facts["seconds"])
+    return Predictions(path=entry.path, digest=entry.digest, **{name: entry.facts[name] for name in _FACTS})

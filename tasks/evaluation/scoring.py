@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from tasks.contracts.artifacts import Difference, Interval, Part, SystemName
+import numpy as np
+
+from tasks.contracts.artifacts import Difference, Interval, Part, Served, SystemName
 from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.metric_names import BUILT_IN
@@ -14,17 +16,19 @@ if TYPE_CHECKING:
     from tasks.evaluation.metrics.text_metric import ExampleMetric
 
 SYSTEMS: tuple[str, ...] = get_args(SystemName)
+SLOW_SHARE = 0.95
 FEWEST_OF_SLICE = 5
 """Rows of a slice that are shown on their own; fewer say nothing."""
 
 
 class Scored(NamedTuple):
-    """Scores, differences, slices and signature as an `EvalReport` holds them."""
+    """Scores, differences, slices and the rest as an `EvalReport` holds them."""
 
     scores: dict[str, dict[str, Interval]]
     differences: dict[str, dict[str, Difference]]
     signature: dict[str, str]
     slices: dict[str, Part]
+    served: dict[str, Served]
 
 
 def score_systems(rows: SideBySide, evaluation: EvaluationSection) -> Scored:
@@ -47,12 +51,35 @@ def score_systems(rows: SideBySide, evaluation: EvaluationSection) -> Scored:
         places = [place for place, slice_name in enumerate(rows.slices) if slice_name == name]
         if len(places) >= FEWEST_OF_SLICE:
             slices[name] = _part_of(_only(measured, places), evaluation)
-    return Scored(whole.scores, whole.differences, signature, slices)
+    served = {system: _served(system, rows, evaluation) for system in whole.scores}
+    return Scored(whole.scores, whole.differences, signature, slices, served)
+
+
+def _served(system: str, rows: SideBySide, evaluation: EvaluationSection) -> Served:
+    """Return what a system is like to a single client, and how much its scores vary of themselves."""
+    again = rows.again.get(system, {})
+    places = list(again)
+    changed = sum(rows.answers[system][place] != text for place, text in again.items())
+    noise: dict[str, Interval] = {}
+    if changed:
+        references = [rows.references[place] for place in places]
+        answers = {"first": [rows.answers[system][place] for place in places], "candidate": list(again.values())}
+        measured, _ = _measure(SideBySide([], [], references, answers), evaluation)
+        noise = dict(_part_of(measured, evaluation).differences["first"])
+    seconds = rows.seconds.get(system, [])
+    return Served(
+        bytes=rows.bytes.get(system, 0),
+        median_seconds=float(np.median(seconds)) if seconds else None,
+        slow_seconds=float(np.quantile(seconds, SLOW_SHARE)) if seconds else None,
+        asked_again=len(places),
+        changed=changed,
+        noise=noise,
+    )
 
 
 def _measure(rows: SideBySide, evaluation: EvaluationSection) -> tuple[dict[str, Measured], dict[str, str]]:
     """Return what each metric says of each example, and what it was computed with."""
-    systems = [system for system in SYSTEMS if system in rows.answers]
+    systems = sorted(rows.answers, key=(*SYSTEMS, *rows.answers).index)
     made = (
         f"|ci:{evaluation.confidence}|bs:{evaluation.resamples}|ar:{evaluation.randomisations}|seed:{evaluation.seed}"
     )

@@ -27,7 +27,9 @@ class SideBySide:
         answers: system → an answer a row.
         slices: the slice of each row.
         likelihoods: system → how surprised it is by each reference, if its engine says.
-        seconds: system → how long each answer took, if that was measured.
+        again: system → what it said to the first rows when it was asked a second time.
+        seconds: system → how long it took for these.
+        bytes: system → its size.
         conversations: each prompt as messages.
     """
 
@@ -37,7 +39,9 @@ class SideBySide:
     answers: dict[str, list[str]]
     slices: list[str] = field(default_factory=list)
     likelihoods: dict[str, Likelihoods] = field(default_factory=dict)
+    again: dict[str, dict[int, str]] = field(default_factory=dict)
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
     conversations: list[list[dict[str, str]]] = field(default_factory=list)
 
     def records(self) -> Iterator[dict[str, Any]]:
@@ -86,11 +90,12 @@ def read_side_by_side(predictions: dict[str, Predictions], *learned: Path) -> Si
             for system, others in lines.items()
             if all("reference_nats" in line for line in others)
         },
-        seconds={
-            system: [line["seconds"] for line in others]
+        again={
+            system: {place: line["again"] for place, line in enumerate(others) if "again" in line}
             for system, others in lines.items()
-            if all("seconds" in line for line in others)
         },
+        seconds={system: [line["seconds"] for line in others if "seconds" in line] for system, others in lines.items()},
+        bytes={system: answered.servable_bytes for system, answered in predictions.items()},
         conversations=[line["messages"] for line in lines[first]],
     )
 

@@ -26,7 +26,7 @@ log = logging.getLogger("llm_retrain.evaluation")
 
 @task(name="generate predictions", cache_policy=NO_CACHE)
 def generate_predictions(
-    system: str, servable: ServableModel, dataset: DatasetRef, home: Home, store: Store
+    system: str, servable: ServableModel, dataset: DatasetRef, config: RetrainConfig, home: Home, store: Store
 ) -> Predictions:
     """Ask one system (base, champion or candidate) every evaluation row."""
     generated_now = False
@@ -39,7 +39,8 @@ def generate_predictions(
                 progress(event["row"], "")
 
         log_path = home.logs / "generation.log"
-        predictions = generation.generate_predictions(servable, dataset, store, log_path, listener)
+        again = config.evaluation.asked_again
+        predictions = generation.generate_predictions(servable, dataset, again, store, log_path, listener)
     how = f"in {predictions.seconds:.0f} s" if generated_now else "(stored answers reused)"
     log.info("The %s answered %d evaluation rows %s", system, predictions.rows, how)
     return predictions

@@ -39,7 +39,8 @@ def copy_engine(engine: str, version_directory: Path) -> None:
         raise ValueError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
     version_directory.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(TRITON_MODELS / "engine_model.py", version_directory / "model.py")
-    shutil.copyfile(TRITON_MODELS / engine / "engine.py", version_directory / "engine.py")
+    for source in (TRITON_MODELS / engine).glob("*.py"):
+        shutil.copyfile(source, version_directory / source.name)
     for name in ("prompt.py", "request.py", "tensors.py"):
         shutil.copyfile(TRITON_MODELS / name, version_directory / name)
 

@@ -1,13 +1,11 @@
-"""ONNX Runtime GenAI: greedy decoding of the model in `genai/`."""
+"""ONNX Runtime: greedy decoding of the model in `genai/`, of one conversation or of many together."""
 
-import json
-import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import onnxruntime_genai as og
-
-from .prompt import Answer, PromptFormat
+from .batch import Answering, Batch, Prompts, Scoring
+from .decoder import Decoder
+from .prompt import Answer, Likelihood, PromptFormat
 
 
 class Engine:
@@ -21,44 +19,68 @@ class Engine:
             threads: threads of one operator; 0 takes every processor that this process may use.
         """
         self._format = PromptFormat(directory)
-        config = og.Config(str(directory / "genai"))
-        # The runtime ends a sequence by itself at its own end tokens; they must be the ones the servable declares.
-        settings: dict[str, Any] = {"eos_token_id": sorted(self._format.stop_token_ids)}
-        # The runtime's own choice counts physical cores and took one of two here.
-        threads = threads or len(os.sched_getaffinity(0))
-        settings["decoder"] = {"session_options": {"intra_op_num_threads": threads}}
-        config.overlay(json.dumps({"model": settings}))
-        self._model = og.Model(config)
+        self._decoder = Decoder(directory / "genai", threads)
 
     def generate(self, messages: list[dict[str, str]], max_new_tokens: int | None = None) -> Answer:
         """Answer one conversation.
-
-        One sequence at a time: in a padded batch the attention kernels round differently, and 44 of 64 greedy
-        answers changed.
 
         Raises:
             ValueError: the conversation does not fit the template or the context.
         """
         prompt, limit = self._format.encode(messages, max_new_tokens)
-        parameters = og.GeneratorParams(self._model)
-        # The model's own generation defaults may sample or penalise; evaluation and serving are plain greedy.
-        parameters.set_search_options(
-            max_length=len(prompt) + limit,
-            batch_size=1,
-            do_sample=False,
-            num_beams=1,
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
-            min_length=0,
-        )
-        generator = og.Generator(self._model, parameters)
-        generator.append_tokens(prompt)
-        new_tokens: list[int] = []
-        stopped = False
-        while len(new_tokens) < limit and not stopped:
-            generator.generate_next_token()
-            token = int(generator.get_next_tokens()[0])
-            stopped = token in self._format.stop_token_ids
-            if not stopped:
-                new_tokens.append(token)
-        return self._format.answer(len(prompt), new_tokens, stopped)
+        answering = Answering(0, prompt, limit, self._format.stop_token_ids)
+        cache = self._decoder.cache(1, len(prompt) + limit)
+        answering.take(self._decoder.step([prompt], [0], cache)[0])
+        while not answering.is_done:
+            answering.take(self._decoder.step([[answering.next_token]], [answering.length], cache)[0])
+        return self._answer(answering)
+
+    def generate_many(
+        self, conversations: Sequence[list[dict[str, str]]], references: Sequence[str] = ()
+    ) -> Iterator[tuple[int, Answer, Likelihood | None]]:
+        """Answer many conversations as `generate` answers each, and say how likely each reference is.
+
+        Sequences of any lengths are decoded together, and one that ends makes room for the next. What a prompt has in
+        common with the one before it is read once; they are sorted so that this is much. Of a reference for which the
+        context has no room, the part that fits is scored.
+
+        Args:
+            conversations: what is asked.
+            references: what should be answered, to each; or none.
+
+        Yields:
+            A conversation's position, its answer, and the likelihood of its reference if there are references; in the
+            order in which they are done.
+
+        Raises:
+            ValueError: a conversation does not fit the template or the context.
+        """
+        encoded = [self._format.encode(messages) for messages in conversations]
+        scored = {
+            position: self._format.encode_answer(messages, reference)
+            for position, (messages, reference) in enumerate(zip(conversations, references, strict=False))
+        }
+        needs = [len(prompt) + max(limit, len(scored.get(place, ()))) for place, (prompt, limit) in enumerate(encoded)]
+        room = min(max(needs), self._format.context_tokens)
+        waiting = sorted(range(len(encoded)), key=lambda position: encoded[position][0], reverse=True)
+        prompts = Prompts(self._decoder, room)
+        batch = Batch(self._decoder, room, len(encoded) + len(scored))
+        answers: dict[int, Answer] = {}
+        likelihoods: dict[int, Likelihood] = {}
+        while waiting or batch:
+            while waiting and batch.has_room(2 if scored else 1):
+                position = waiting.pop()
+                prompt, limit = encoded[position]
+                batch.add(Answering(position, prompt, limit, self._format.stop_token_ids), prompts)
+                if position in scored:
+                    batch.add(Scoring(position, prompt, scored[position][: room - len(prompt)]), prompts)
+            for done in batch.step():
+                if isinstance(done, Answering):
+                    answers[done.position] = self._answer(done)
+                elif isinstance(done, Scoring):
+                    likelihoods[done.position] = done.likelihood
+                if done.position in answers and (done.position in likelihoods) == (done.position in scored):
+                    yield done.position, answers[done.position], likelihoods.get(done.position)
+
+    def _answer(self, done: Answering) -> Answer:
+        return self._format.answer(len(done.prompt), done.new_tokens, done.stopped)

@@ -1,8 +1,9 @@
 """transformers: greedy decoding of the safetensors model in `hf/`, the reference that other engines are held to."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .prompt import Answer, PromptFormat
+from .prompt import Answer, Likelihood, PromptFormat
 
 try:
     import torch
@@ -58,6 +59,34 @@ class Engine:
         new_tokens = output[0, tokens.shape[1] :].tolist()
         stopped = bool(new_tokens) and new_tokens[-1] in self._format.stop_token_ids
         return self._format.answer(len(prompt), new_tokens[:-1] if stopped else new_tokens, stopped)
+
+    def generate_many(
+        self, conversations: Sequence[list[dict[str, str]]], references: Sequence[str] = ()
+    ) -> Iterator[tuple[int, Answer, Likelihood | None]]:
+        """Answer many conversations, and say how likely each reference is, if there are references.
+
+        One after the other: in a padded batch of 16-bit numbers the answers are others.
+
+        Yields:
+            A conversation's position, its answer, and the likelihood of its reference.
+
+        Raises:
+            ValueError: a conversation does not fit the template or the context.
+        """
+        for position, messages in enumerate(conversations):
+            reference = references[position] if references else None
+            likelihood = None if reference is None else self._likelihood(messages, reference)
+            yield position, self.generate(messages), likelihood
+
+    def _likelihood(self, messages: list[dict[str, str]], reference: str) -> Likelihood:
+        prompt, _ = self._format.encode(messages)
+        target = self._format.encode_answer(messages, reference)[: self._format.context_tokens - len(prompt)]
+        settings = {"past_key_values": DynamicCache(self._prefix)} if self._prefix else {}
+        tokens = torch.tensor([prompt + target[:-1]], device=self._model.device)  # (1, T)
+        with torch.inference_mode():
+            logits = self._model(tokens, logits_to_keep=len(target), **settings).logits[0].float()  # (target, V)
+        wanted = torch.tensor(target, device=logits.device)
+        return Likelihood(float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")), len(target))
 
     def _read_prefix(self, path: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return keys and values of the virtual tokens, a pair a layer; none if there is no such file."""

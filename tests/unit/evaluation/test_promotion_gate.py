@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 import pytest
 
-from tasks.contracts.artifacts import Difference, EvalReport, Interval, Part
+from tasks.contracts.artifacts import Difference, EvalReport, Interval, Part, Served
 from tasks.contracts.config import GateSection
 from tasks.evaluation.gate import decide, improvement
 from tasks.evaluation.significance import examples_needed, holm
@@ -181,6 +181,59 @@ def test_a_protected_slice_that_was_not_evaluated_lets_nothing_be_promoted():
     assert decision.verdict == "inconclusive"
     assert "Of the protected slice 'legal' 0 rows were evaluated" in decision.reasons[0]
     assert not any("would show it" in reason for reason in decision.reasons)
+
+
+def served(changed=0, low=0.0, high=0.0, seconds=1.0, size=100_000_000):
+    """A system that answered some of eight rows otherwise when it was asked again."""
+    noise = {"rougeL": Interval((low + high) / 2, low, high)} if changed else {}
+    return Served(size, seconds, seconds, 8, changed, noise)
+
+
+@pytest.mark.parametrize(("system", "high", "verdict"), [("base", 0.2, "promote"), ("candidate", 0.4, "inconclusive")])
+def test_a_gain_must_be_above_the_noise_of_the_same_model_asked_twice(system, high, verdict):
+    """Eight rows vary by 0.4 at most, 64 by a square root of eight less: 0.14, more than the gain of 0.1."""
+    both = {"base": served(), "candidate": served(), system: served(changed=3, low=-0.1, high=high)}
+    decision = decide(report_of(base=against(BETTER), more={"served": both}), GateSection(), has_champion=False)
+    assert decision.verdict == verdict
+    (finding,) = (each for each in decision.findings if each.rule == "noise floor")
+    assert finding.figures == pytest.approx({"floor": high / 8**0.5, "gain": 0.1})
+    assert f"(3 of 8 by the {system})" in finding.sentence
+
+
+def test_noise_that_cannot_be_told_lets_nothing_be_promoted():
+    both = {"base": served(), "candidate": Served(1, 1.0, 1.0, 8, 1, {})}
+    decision = decide(report_of(base=against(BETTER), more={"served": both}), GateSection(), has_champion=False)
+    assert decision.verdict == "inconclusive"
+
+
+def test_models_that_answer_alike_twice_have_no_noise_to_pass():
+    both = {"base": served(), "candidate": served()}
+    decision = decide(report_of(base=against(BETTER), more={"served": both}), GateSection(), has_champion=False)
+    assert decision.verdict == "promote"
+    assert not any(finding.rule == "noise floor" for finding in decision.findings)
+
+
+BUDGETS = {
+    "within both": ({"max_answer_seconds": 1.0, "max_servable_mb": 100}, "promote"),
+    "too slow": ({"max_answer_seconds": 0.9}, "reject"),
+    "too large": ({"max_servable_mb": 99}, "reject"),
+    "no limits": ({}, "promote"),
+}
+
+
+@pytest.mark.parametrize("case", BUDGETS)
+def test_budgets_of_time_and_size(case):
+    limits, verdict = BUDGETS[case]
+    report = report_of(base=against(BETTER), more={"served": {"base": served(seconds=9.0), "candidate": served()}})
+    decision = decide(report, GateSection(**limits), has_champion=False)
+    assert decision.verdict == verdict
+    assert sum(finding.rule == "budget" for finding in decision.findings) == len(limits)
+
+
+def test_a_time_that_was_not_measured_does_not_keep_a_budget():
+    decision = decide(report_of(base=against(BETTER)), GateSection(max_answer_seconds=1), has_champion=False)
+    assert decision.verdict == "inconclusive"
+    assert "It was not measured, and at most 1 are allowed (gate.max_answer_seconds)." in decision.reasons
 
 
 def test_every_rule_leaves_its_figures():

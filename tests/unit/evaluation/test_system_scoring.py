@@ -18,7 +18,7 @@ def rows_of(answers, slices=(), **more):
 
 def test_every_metric_is_scored_for_every_system_and_baseline():
     answers = {"candidate": CANDIDATE, "champion": BASE, "base": BASE}
-    scores, differences, signature, _ = score_systems(rows_of(answers), EvaluationSection())
+    scores, differences, signature, *_ = score_systems(rows_of(answers), EvaluationSection())
     assert list(scores) == ["base", "champion", "candidate"]
     assert list(differences) == ["base", "champion"]
     assert list(signature) == METRICS
@@ -67,6 +67,20 @@ def test_perplexity_is_reported_where_every_engine_says_likelihoods():
     assert list(scored.signature) == list(DEFAULT_METRICS)
     only_one = score_systems(rows_of(answers, likelihoods={"base": surprise["base"]}), EvaluationSection(resamples=200))
     assert "perplexity" not in only_one.signature
+
+
+def test_what_a_client_gets_is_told_with_the_noise_of_answers_that_changed():
+    answers = {"base": BASE, "candidate": CANDIDATE}
+    again = {"base": {n: BASE[n] for n in range(4)}, "candidate": {0: CANDIDATE[0], 1: "Nothing at all."}}
+    seconds = {"base": [1.0, 2.0, 3.0, 10.0], "candidate": []}
+    rows = rows_of(answers, again=again, seconds=seconds, bytes={"base": 5, "candidate": 7})
+    served = score_systems(rows, EvaluationSection(resamples=200)).served
+    base, candidate = served["base"], served["candidate"]
+    assert (base.bytes, base.median_seconds, base.asked_again, base.changed, base.noise) == (5, 2.5, 4, 0, {})
+    assert base.slow_seconds == pytest.approx(8.95)
+    assert (candidate.median_seconds, candidate.slow_seconds) == (None, None)
+    assert (candidate.asked_again, candidate.changed) == (2, 1)
+    assert candidate.noise["rougeL"].low < candidate.noise["rougeL"].value < 0
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def key_of(tmp_path):
             elif kind == "servable":
                 build_servable(base, None, ServingSection(engine=engine), store, log_path)
             else:
-                generate_predictions(ServableModel(tmp_path, "servable", engine), dataset, store, log_path)
+                generate_predictions(ServableModel(tmp_path, "servable", engine), dataset, 8, store, log_path)
         return store.asked
 
     return ask
@@ -54,7 +54,7 @@ def key_of(tmp_path):
         ("servable", "onnx", "transformers"),
         ("servable", "onnx", "onnxruntime-genai"),
         ("servable", "transformers", "torch"),
-        ("predictions", "onnx", "onnxruntime-genai"),
+        ("predictions", "onnx", "onnxruntime"),
         ("predictions", "transformers", "transformers"),
     ],
 )
