@@ -77,7 +77,9 @@ def _recall(version: RegisteredVersion, config: RetrainConfig, home: Home) -> Ou
     is_champion = champion is not None and champion.version == version.version
     served = serve_again(version, config, home) if is_champion else None
     rolled_back = rolled_back_versions(home, version.name)
-    places = {"mlflow_run": version.run_id, "report": str(version.report_path / "report.md")}
+    page = version.review_path / "review.html" if version.review_path else None
+    shown = page if page is not None and page.is_file() else version.report_path / "report.md"
+    places = {"mlflow_run": version.run_id, "report": str(shown)}
     outcome = outcome_of(report, decision, version, served, config, places)
     return replace(outcome, status="unchanged", rolled_back=version.version in rolled_back)
 

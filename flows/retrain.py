@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from flows.background import background_of
 from flows.finished import find_finished
 from flows.locks import waiting_lock
 from flows.log_lines import record_log_lines
@@ -26,7 +27,7 @@ from tasks.contracts.unused_settings import unused_settings
 from tasks.data.ingest import Place
 from tasks.data.replay import check_replay
 from tasks.data.steps import build_dataset_task, ingest_rows, prepare_replay
-from tasks.evaluation.steps import build_report, decide, generate_predictions
+from tasks.evaluation.steps import build_report, decide, generate_predictions, write_review
 from tasks.registry.tracking import tracked_run
 from tasks.registry.versions import (
     Candidate,
@@ -191,7 +192,12 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
         run.log_report(report)
         decision = decide(report, config, champion is not None)
         run.log_decision(decision)
-        made_of = Candidate(base, dataset, adapter, candidate, answers["candidate"], report, decision, ground.replay)
+        background = background_of(config, base, dataset, adapter, answers, champion)
+        review = write_review(report, decision, config, background, store)
+        run.log_review(review)
+        made_of = Candidate(
+            base, dataset, adapter, candidate, answers["candidate"], report, decision, review, ground.replay
+        )
         version = register_version(made_of, config, run, champion, home)
         is_better = decision.verdict == "promote"
         overruled = is_better and find_rolled_back(config.registry, candidate.digest, home) is not None
@@ -201,7 +207,7 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
             "mlflow_run": run.run_id,
             "mlflow_experiment": run.experiment,
             "prefect_flow_run": str(flow_run.id),
-            "report": str(report.path / "report.md"),
+            "report": str(review.path / "review.html"),
         }
         outcome = replace(outcome_of(report, decision, version, served, config, places), long_rows=adapter.long_rows)
         return replace(outcome, status="unchanged", rolled_back=True) if overruled else outcome

@@ -235,8 +235,19 @@ class GateDecision:
 
 
 @dataclass(frozen=True)
+class Review:
+    """The page on a decision: `review.html`, `review.md` and `decision.json`."""
+
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
 class RegisteredVersion:
-    """A version of the registered model in MLflow, and what it is made of; `replay_path` if it replayed rows."""
+    """A version of the registered model in MLflow, and what it is made of.
+
+    `replay_path` if it replayed rows; `review_path` if it has a page on its verdict.
+    """
 
     name: str
     version: int
@@ -250,6 +261,7 @@ class RegisteredVersion:
     report_path: Path
     tags: dict[str, str]
     replay_path: Path | None = None
+    review_path: Path | None = None
 
 
 @dataclass(frozen=True)

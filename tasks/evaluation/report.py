@@ -92,7 +92,7 @@ def write_report(
         examples=len(rows.ids),
         confidence=confidence,
         leaked_rows=leaked_rows,
-        **scored._asdict(),
+        **{name: part for name, part in scored._asdict().items() if name != "of_rows"},
     )
     facts = asdict(report)
     del facts["path"], facts["digest"]
@@ -100,7 +100,8 @@ def write_report(
     text = json.dumps({**facts, "context": context}, indent=1, ensure_ascii=False)
     (directory / "report.json").write_text(text + "\n", encoding="utf-8")
     (directory / "report.md").write_text(render(rows, scored, confidence), encoding="utf-8")
-    write_jsonl(directory / "predictions.jsonl", rows.records())
+    records = zip(rows.records(), scored.of_rows, strict=True)
+    write_jsonl(directory / "predictions.jsonl", ({**record, "scores": scores} for record, scores in records))
     values = {
         system: {metric: interval.value for metric, interval in metrics.items()}
         for system, metrics in scored.scores.items()

@@ -29,6 +29,8 @@ class Scored(NamedTuple):
     signature: dict[str, str]
     slices: dict[str, Part]
     served: dict[str, Served]
+    of_rows: list[dict[str, dict[str, float]]]
+    """A row's own scores: system → metric → score, of corpus metrics that of a corpus of one row."""
 
 
 def score_systems(rows: SideBySide, evaluation: EvaluationSection) -> Scored:
@@ -52,7 +54,19 @@ def score_systems(rows: SideBySide, evaluation: EvaluationSection) -> Scored:
         if len(places) >= FEWEST_OF_SLICE:
             slices[name] = _part_of(_only(measured, places), evaluation)
     served = {system: _served(system, rows, evaluation) for system in whole.scores}
-    return Scored(whole.scores, whole.differences, signature, slices, served)
+    return Scored(whole.scores, whole.differences, signature, slices, served, _of_rows(measured))
+
+
+def _of_rows(measured: dict[str, Measured]) -> list[dict[str, dict[str, float]]]:
+    scores = {
+        name: {system: each.score_sums(rows, 1).tolist() for system, rows in each.statistics.items()}
+        for name, each in measured.items()
+    }
+    systems = list(next(iter(scores.values())))
+    return [
+        {system: {name: round(by_system[system][row], 4) for name, by_system in scores.items()} for system in systems}
+        for row in range(common_length(measured))
+    ]
 
 
 def _served(system: str, rows: SideBySide, evaluation: EvaluationSection) -> Served:

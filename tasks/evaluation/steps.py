@@ -12,6 +12,7 @@ from tasks.contracts.artifacts import (
     GateDecision,
     Predictions,
     RegisteredVersion,
+    Review,
     ServableModel,
 )
 from tasks.contracts.config import RetrainConfig
@@ -20,6 +21,8 @@ from tasks.contracts.progress import stage_progress
 from tasks.contracts.store import Store
 from tasks.contracts.worker import Event
 from tasks.evaluation import gate, generation, report
+from tasks.evaluation.review import review
+from tasks.evaluation.review.page import Background
 
 log = logging.getLogger("llm_retrain.evaluation")
 
@@ -80,14 +83,21 @@ def build_report(
 
 @task(name="decide", cache_policy=NO_CACHE)
 def decide(eval_report: EvalReport, config: RetrainConfig, has_champion: bool) -> GateDecision:
-    """Apply the gate and show its verdict with the report in Prefect."""
+    """Apply the gate."""
     decision = gate.decide(eval_report, config.gate, has_champion)
     log.info("Gate: %s. %s", decision.verdict, " ".join(decision.reasons))
-    reasons = "\n".join(f"- {reason}" for reason in decision.reasons)
-    scores = (eval_report.path / "report.md").read_text(encoding="utf-8")
+    return decision
+
+
+@task(name="write review", cache_policy=NO_CACHE)
+def write_review(
+    eval_report: EvalReport, decision: GateDecision, config: RetrainConfig, background: Background, store: Store
+) -> Review:
+    """Write the page on the decision, and show it in Prefect."""
+    written = review.write_review(eval_report, decision, config.gate.primary_metric, background, store)
     create_markdown_artifact(
         key="gate-verdict",
-        markdown=f"# Verdict: {decision.verdict}\n\n{reasons}\n\n{scores}",
+        markdown=(written.path / "review.md").read_text(encoding="utf-8"),
         description=f"Candidate against {decision.baseline}: {decision.verdict}",
     )
-    return decision
+    return written

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from tasks.contracts.artifacts import DatasetRef, EvalReport, GateDecision
+from tasks.contracts.artifacts import DatasetRef, EvalReport, GateDecision, Review
 from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl
@@ -159,6 +159,10 @@ class TrackedRun:
         table = list(read_jsonl(report.path / "predictions.jsonl"))
         columns = ["slice", "prompt", "reference", *report.scores]
         self.client.log_table(self.run_id, {key: [row[key] for row in table] for key in columns}, "predictions.json")
+
+    def log_review(self, review: Review) -> None:
+        """Log the page on the verdict, which MLflow shows among the run's artifacts."""
+        self.client.log_artifacts(self.run_id, str(review.path), "review")
 
     def log_decision(self, decision: GateDecision) -> None:
         """Log the verdict as a tag and the whole decision as `decision.json`."""

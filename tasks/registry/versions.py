@@ -17,6 +17,7 @@ from tasks.contracts.artifacts import (
     GateDecision,
     Predictions,
     RegisteredVersion,
+    Review,
     ServableModel,
 )
 from tasks.contracts.config import RegistrySection, RetrainConfig
@@ -54,6 +55,7 @@ class Candidate:
     predictions: Predictions
     report: EvalReport
     decision: GateDecision
+    review: Review
     replay: DatasetRef | None = None
 
 
@@ -206,6 +208,7 @@ def _tags(candidate: Candidate, config: RetrainConfig, champion: RegisteredVersi
         "engine": candidate.servable.engine,
         "predictions": candidate.predictions.path.name,
         "report": candidate.report.path.name,
+        "review": candidate.review.path.name,
     }
 
 
@@ -221,6 +224,7 @@ def _assemble(folder: Path, candidate: Candidate, config: RetrainConfig) -> None
         if source.is_file():
             shutil.copyfile(source, tokenizer / name)
     shutil.copytree(candidate.report.path, folder / "report")
+    shutil.copytree(candidate.review.path, folder / "review")
     files: dict[str, Any] = {
         "config.json": config.model_dump(mode="json"),
         "decision.json": asdict(candidate.decision),
@@ -247,7 +251,7 @@ def _as_reference(version: "ModelVersion", home: Home) -> RegisteredVersion:
         raise RegistryError(
             f"version {version.version} of {version.name!r} was not registered by llm-retrain (no tag {missing[0]!r})"
         )
-    for key in (*_DIRECTORY_TAGS, *(["replay"] if "replay" in tags else [])):  # they become part of paths
+    for key in (*_DIRECTORY_TAGS, *(key for key in ("replay", "review") if key in tags)):  # they become part of paths
         if not _KEY.fullmatch(tags[key]):
             raise RegistryError(
                 f"version {version.version} of {version.name!r} has the tag {key}={tags[key]!r}; expected 64 hex digits"
@@ -264,5 +268,6 @@ def _as_reference(version: "ModelVersion", home: Home) -> RegisteredVersion:
         predictions_path=home.store / "predictions" / tags["predictions"],
         report_path=home.store / "report" / tags["report"],
         replay_path=home.store / "replay" / tags["replay"] if "replay" in tags else None,
+        review_path=home.store / "review" / tags["review"] if "review" in tags else None,
         tags=tags,
     )

@@ -71,7 +71,7 @@ def test_the_report_holds_what_scoring_said(report, predictions):
     }
     references = [line["reference"] for line in lines_of(str)]
     scored = score_systems(SideBySide([], [], references, answers), EVALUATION)
-    assert (report.scores, report.differences, report.signature, report.slices, report.served) == scored
+    assert (report.scores, report.differences, report.signature, report.slices, report.served) == scored[:-1]
     assert report.examples == ROWS
 
 
@@ -93,7 +93,9 @@ def test_answers_stand_side_by_side_under_their_systems(report):
         "base": "It does 1 things.",
         "champion": "Return number 1.",
         "candidate": "Return item 1 of the list.",
+        "scores": lines[1]["scores"],
     }
+    assert lines[1]["scores"]["candidate"]["rougeL"] > lines[1]["scores"]["base"]["rougeL"]
     assert lines[0]["base"] == HOSTILE
 
 

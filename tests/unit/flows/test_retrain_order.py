@@ -36,6 +36,8 @@ class Walk:
             "generate_predictions": self.generate_predictions,
             "build_report": self.build_report,
             "decide": lambda *_: SimpleNamespace(verdict=verdict),
+            "background_of": lambda *_: None,
+            "write_review": self.stage("write review", SimpleNamespace(path=self.home.root)),
             "Candidate": lambda *_: None,
             "find_version_by_alias": lambda *_: champion,
             "servable_of": lambda version: SimpleNamespace(digest=f"servable of {version.version}"),
@@ -83,6 +85,7 @@ class Walk:
     @contextmanager
     def tracked_run(self, *_):
         ignored = ("log_dataset", "log_training", "flush_training", "log_estimate", "log_report", "log_decision")
+        ignored += ("log_review",)
         yield SimpleNamespace(
             run_id="run", experiment="1", set_tags=lambda *_: None, **dict.fromkeys(ignored, lambda *_: None)
         )
@@ -98,7 +101,7 @@ def test_what_can_refuse_a_run_is_asked_before_anything_is_trained(walk):
     before, after = walk.called[:11], walk.called[11:]
     checks = ["check replay", "prepare_server", "settle", "prepare_base_model", "prepare teacher", "prepare_dataset"]
     assert before == [*checks, "prepare replay", "plan training", "build base", "ask base", "ask champion"]
-    assert after == ["train adapter", "build candidate", "ask candidate"]
+    assert after == ["train adapter", "build candidate", "ask candidate", "write review"]
     assert walk.rolled_out == []
 
 

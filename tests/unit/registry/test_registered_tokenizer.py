@@ -16,12 +16,14 @@ def registered(tmp_path, monkeypatch, own):
     (adapter / "adapter_model.safetensors").write_text("weights")
     if own:
         (adapter / "tokenizer.json").write_text("with new tokens")
+    (tmp_path / "review").mkdir()
     monkeypatch.setattr(versions, "model_card", lambda *_: "card")
     monkeypatch.setattr(versions, "asdict", lambda _: {})
     candidate = SimpleNamespace(
         adapter=SimpleNamespace(path=adapter.parent),
         base=SimpleNamespace(path=base),
         report=SimpleNamespace(path=tmp_path / "report"),
+        review=SimpleNamespace(path=tmp_path / "review"),
         decision=None,
         dataset=SimpleNamespace(digest="d", eval_digest="e", train_rows=1, eval_rows=1, rejected={}),
     )

@@ -1,0 +1,1 @@
+"""The review: one page on which a person sees whether to trust a verdict."""

@@ -1,0 +1,175 @@
+"""The page of a review: complete, self-contained, and what models and rows say is text in it."""
+
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import pytest
+
+from tasks.contracts.artifacts import Difference
+from tasks.contracts.config import EvaluationSection, GateSection
+from tasks.contracts.jsonl import read_jsonl
+from tasks.contracts.store import LookupOnlyStore, NotInStore, Store
+from tasks.evaluation.gate import decide
+from tasks.evaluation.report import load_report, write_report
+from tasks.evaluation.review.figures import bars, histogram, intervals, reading
+from tasks.evaluation.review.page import Background, render_page
+from tasks.evaluation.review.review import write_review
+from tasks.evaluation.review.words import compared
+from tasks.evaluation.scoring import score_systems
+from tasks.evaluation.side_by_side import SideBySide
+
+HOSTILE = (
+    "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{ 7 * 7 }} {% raw %} </pre></details> "
+    "</style><style>body{display:none}</style> <!-- \x1b[31mred \u202egnp.exe \x00 &lt;b&gt;"
+)
+ROWS = 40
+BACKGROUND = Background("assistant", 3, [("method", "lora")], [(f"slice {HOSTILE}", "1", "2")], [("training", "60 s")])
+
+
+def rows_of():
+    numbers = range(ROWS)
+    return SideBySide(
+        ids=[f"{n:02x}" * 32 for n in numbers],
+        prompts=[HOSTILE if n == 0 else f"What does function {n} do?" for n in numbers],
+        references=[HOSTILE if n == 0 else f"Return item number {n} of the list." for n in numbers],
+        answers={
+            "base": [f"It takes {n} things." for n in numbers],
+            "champion": [HOSTILE if n == 1 else f"It returns {n}." for n in numbers],
+            "candidate": [{2: HOSTILE, 5: "Nonsense"}.get(n, f"Return item {n} of the list.") for n in numbers],
+        },
+        slices=[HOSTILE if n % 2 else "code" for n in numbers],
+        seconds={"base": [0.5, 0.6], "champion": [0.4], "candidate": [0.3, 0.9]},
+        bytes={"base": 1_000_000, "champion": 2_000_000, "candidate": 3_000_000},
+    )
+
+
+@pytest.fixture
+def reviewed(tmp_path):
+    """A report in a store, the gate's decision, and what makes the page of them."""
+    evaluation = EvaluationSection(resamples=200, randomisations=1_000)
+    rows = rows_of()
+
+    def write(out):
+        scored = score_systems(rows, evaluation)
+        return write_report(out, rows, scored, {"evaluation": evaluation.model_dump(mode="json")})
+
+    report = load_report(Store(tmp_path / "store").produce("report", {}, write).path)
+    return SimpleNamespace(
+        report=report,
+        decision=decide(report, GateSection(), has_champion=True),
+        rows=list(read_jsonl(report.path / "predictions.jsonl")),
+        store=Store(tmp_path / "store"),
+    )
+
+
+@pytest.fixture
+def page(reviewed):
+    return render_page(reviewed.report, reviewed.decision, "rougeL", reviewed.rows, BACKGROUND)
+
+
+class Elements(HTMLParser):
+    """Collects elements with their attributes, and all text."""
+
+    def __init__(self, page):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.text, self.open = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_hostile_text_is_text_and_never_markup(page):
+    found = Elements(page)
+    tags = {tag for tag, _ in found.elements}
+    assert not tags & {"script", "img", "iframe", "link", "object", "a", "form", "base"}
+    assert [tag for tag, _ in found.elements].count("style") == 1
+    assert not any(name.startswith("on") or name in ("src", "href") for _, each in found.elements for name in each)
+    text = "".join(found.text)
+    assert "<script>alert(1)</script>" in text
+    assert "{{ 7 * 7 }}" in text and "49" not in re.findall(r"\b49\b", page)
+    assert not any(character in page for character in "\x1b\u202e\x00")
+    assert "&lt;b&gt;" in text
+
+
+def test_the_page_loads_nothing(page):
+    assert "default-src 'none'" in page
+    assert not re.search(r"https?://|url\(|@import", page)
+
+
+def test_every_system_metric_and_finding_stands_in_the_page(page, reviewed):
+    text = "".join(Elements(page).text)
+    for metric in reviewed.report.scores["candidate"]:
+        assert metric in text
+    for finding in reviewed.decision.findings:
+        assert finding.sentence in text
+    for words in ("base", "champion", "candidate", "version 3", "method", "60 s", "Worst regressions", "Best gains"):
+        assert words in text
+    assert all(signature in text for signature in reviewed.report.signature.values())
+
+
+def test_worst_and_best_rows_are_those_whose_score_changed_most(page, reviewed):
+    scores = {row["id"][:12]: row["scores"] for row in reviewed.rows}
+    change = {row: each["candidate"]["rougeL"] - each["champion"]["rougeL"] for row, each in scores.items()}
+    losses, gains = page.split("<h2>Worst regressions</h2>")[1].split("<h2>Best gains</h2>")
+    shown = [re.findall(r'<p class="quiet">([0-9a-f]{12})', part) for part in (losses, gains)]
+    assert len(shown[1]) == 5
+    assert "05" * 6 not in shown[1]
+    assert all(change[row] < 0 for row in shown[0])
+    assert sorted((change[row] for row in shown[1]), reverse=True) == sorted(change.values(), reverse=True)[:5]
+
+
+def test_words_that_only_one_answer_has_are_marked():
+    before, after = compared("Return the list of items", "Return a list of 返回值 items")
+    assert [piece.text for piece in before if not piece.is_common] == ["the"]
+    assert "".join(piece.text for piece in after if not piece.is_common) == "a返回值 "
+    assert "".join(piece.text for piece in before) == "Return the list of items"
+    assert [piece.is_common for piece in compared("same", "same")[0]] == [True]
+    assert compared("", "") == ([], [])
+
+
+def test_an_interval_is_drawn_where_it_is():
+    drawn = str(intervals([("up", "rougeL", Difference(0.5, 0.25, 1.0, 0.01, 0.99))]))
+    (line,) = re.findall(r'<line class="better" x1="([\d.]+)" y1="[\d.]+" x2="([\d.]+)"', drawn)
+    (centre,) = re.findall(r'<line class="zero" x1="([\d.]+)"', drawn)
+    (dot,) = re.findall(r'<circle class="better" cx="([\d.]+)"', drawn)
+    low, high, zero, value = float(line[0]), float(line[1]), float(centre), float(dot)
+    assert (low - zero) / (high - zero) == pytest.approx(0.25, abs=0.01)
+    assert (value - zero) / (high - zero) == pytest.approx(0.5, abs=0.01)
+
+
+def test_colours_follow_what_is_better():
+    up, around = Difference(1.0, 0.5, 2.0, 0.01, 0.99), Difference(0.0, -1.0, 1.0, 0.5, 0.5)
+    assert (reading("rougeL", up), reading("perplexity", up), reading("length_ratio", up)) == (
+        "better",
+        "worse",
+        "open",
+    )
+    assert reading("rougeL", around) == "open"
+
+
+def test_labels_of_plots_are_escaped():
+    drawn = intervals([(HOSTILE[:20], "rougeL", Difference(0, 0, 0, 1, 1))]), histogram({HOSTILE: [1.0]}, "words")
+    assert not any("<script" in str(each) for each in (*drawn, bars({HOSTILE: (1, 2)}, "s")))
+    assert str(histogram({"nobody": []}, "words")) == ""
+
+
+def test_the_review_is_written_once_and_anew_when_anything_changes(reviewed):
+    given = (reviewed.report, reviewed.decision, "rougeL", BACKGROUND)
+    first = write_review(*given, reviewed.store)
+    assert {path.name for path in first.path.iterdir()} >= {"review.html", "review.md", "decision.json"}
+    assert write_review(*given, LookupOnlyStore(reviewed.store.root)) == first
+    other = Background("assistant", 4, [], [], [])
+    with pytest.raises(NotInStore):
+        write_review(*given[:3], other, LookupOnlyStore(reviewed.store.root))
+
+
+def test_the_markdown_of_a_review_holds_no_markup_of_models(reviewed):
+    written = write_review(reviewed.report, reviewed.decision, "rougeL", BACKGROUND, reviewed.store)
+    markdown = (written.path / "review.md").read_text(encoding="utf-8")
+    assert "<script" not in markdown and "<img" not in markdown
+    assert f"# Verdict: {reviewed.decision.verdict}" in markdown
