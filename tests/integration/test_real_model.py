@@ -38,13 +38,17 @@ def test_smollm2_learns_from_docstrings_and_serves_what_was_evaluated(triton_hom
         "base": build_servable(base, None, config.serving, store, log_path),
         "candidate": build_servable(base, adapter, config.serving, store, log_path),
     }
-    predictions = {name: generate_predictions(it, dataset, store, log_path) for name, it in servables.items()}
+    predictions = {name: generate_predictions(it, dataset, 8, store, log_path) for name, it in servables.items()}
     report = build_report(predictions, config.evaluation, store)
 
     improvement = report.differences["base"]
     assert improvement["rougeL"].low > 0, f"96 rows are enough for a clear win, not {improvement}"
     assert improvement["bleu"].value > 0, f"and for more words in their places, not {improvement}"
+    assert improvement["perplexity"].high < 0, f"the references are less of a surprise, not {improvement}"
     assert decide(report, config.gate, has_champion=False).verdict == "promote"
+    assert [report.served[name].changed for name in ("base", "candidate")] == [0, 0]
+    worse = {"base": predictions["base"], "champion": predictions["candidate"], "candidate": predictions["base"]}
+    assert decide(build_report(worse, config.evaluation, store), config.gate, has_champion=True).verdict == "reject"
 
     address = ensure_triton(triton_home, config.serving)
     model = publish(

@@ -59,13 +59,14 @@ def test_mlflow_holds_the_loss_curve_the_data_the_answers_and_the_model(loop, pr
     assert {item.dataset.name for item in run.inputs.dataset_inputs} == {"train rows", "eval rows"}
     assert len(run.outputs.model_outputs) == 1, "the run's page leads to the model"
     table = json.loads((loop.home.mlflow_artifacts / run.info.run_id / "artifacts/predictions.json").read_text())
-    assert table["columns"] == ["prompt", "reference", "base", "candidate"]
+    assert table["columns"] == ["slice", "prompt", "reference", "base", "candidate"]
     assert len(table["data"]) == promoted["examples"]
     version = client.get_model_version("assistant", "1")
     model = client.get_logged_model(version.source.removeprefix("models:/"))
     names = {path.relative_to(model.artifact_location.removeprefix("file://")).parts[0]
              for path in _files_below(model.artifact_location)}  # fmt: skip
-    assert names == {"adapter", "tokenizer", "report", "README.md", "config.json", "decision.json", "dataset.json"}
+    files = {"README.md", "config.json", "decision.json", "dataset.json"}
+    assert names == {"adapter", "tokenizer", "report", "review", *files}
 
 
 def test_the_same_command_again_does_nothing_and_names_the_version(loop, promoted):

@@ -119,11 +119,11 @@ def test_a_lost_report_hides_nothing_else_and_the_work_is_done_again(loop, again
     """Last, because it takes away what the others read."""
     monkeypatch.setenv("LLM_RETRAIN_SERVING_ENV", loop.environment["LLM_RETRAIN_SERVING_ENV"])  # or it would serve
     version = loop.json("history")["versions"][0]
-    assert version["rougeL"] > 0
+    assert version["score"] > 0
     assert find_finished(loop.config, loop.home) is not None
     (manifest,) = (loop.home.store / "report").glob(f"*/{MANIFEST}")
     report = manifest.parent / "report.json"
     report.write_text("{")
-    assert loop.json("history")["versions"][0] == version | {"rougeL": None}
+    assert loop.json("history")["versions"][0] == version | {"score": None}
     assert "ROUGE-L –" in loop.command("status").stdout
     assert find_finished(loop.config, loop.home) is None
