@@ -8,7 +8,7 @@ BENCH_TRAIN := .venv-bench-train
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export LLM_RETRAIN_SERVING_ENV ?= $(CURDIR)/$(SERVING)
 
-.PHONY: help quickstart test test-gpu check unit bench-engines bench-data bench-train bench-gpu bench-memory format install serving serving-transformers lock clean
+.PHONY: help quickstart test test-gpu check unit bench-engines bench-data bench-train bench-gpu bench-memory bench-eval format install serving serving-transformers lock clean
 
 help:
 	@echo "make quickstart   install, then fine-tune, score, gate, register and serve a real model"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-engines   serving engines side by side, after the quickstart"
 	@echo "make bench-data      the data engine and its peers side by side (20 minutes, both cores)"
 	@echo "make bench-train     the training step beside Trainer + peft and TRL (over an hour, both cores)"
+	@echo "make bench-eval      generation and scoring beside transformers and rouge-score (15 minutes, both cores)"
 	@echo "make bench-gpu       training at the shapes of 8B and 1B models, random weights (needs a CUDA device)"
 	@echo "make bench-memory    estimated against measured peak memory, methods x sizes (an hour or more)"
 	@echo "make clean        delete the environments (the state in .llm-retrain stays)"
@@ -49,6 +50,9 @@ bench-data: install $(BENCH)/.installed
 
 bench-train: install $(BENCH_TRAIN)/.installed
 	$(VENV)/bin/python benchmarks/training.py --peers-python $(BENCH_TRAIN)/bin/python
+
+bench-eval: $(VENV)/.installed-dev
+	$(VENV)/bin/python benchmarks/evaluation.py
 
 # Not yet run by us: it needs a CUDA device.
 bench-gpu: install
