@@ -1,9 +1,9 @@
-"""Generation, scoring and resampling side by side with what people use, on the quickstart's rows, several times in turn.
+"""Generation, scoring and resampling beside what people use, on the quickstart's rows, several times in turn.
 
     make bench-eval           # or: python benchmarks/evaluation.py --quick
 
-Generation: the engine that serves, many rows together, beside transformers' `generate` in batches of 1, 8 and 32 and its
-continuous batching; each in a process of its own, after a warm-up. Scoring: ROUGE-1/2/L/Lsum beside the package
+Generation: the engine that serves, many rows together, beside transformers' `generate` in batches of 1, 8 and 32 and
+its continuous batching; each in a process of its own, after a warm-up. Scoring: ROUGE-1/2/L/Lsum beside the package
 rouge-score (which `evaluate`'s module calls), on one core. Resampling: intervals of 2,000 pairs from 1,000 resamples.
 Prints a table and writes var/bench/eval.json.
 """
@@ -149,7 +149,9 @@ def score_and_resample(texts: list[str]) -> dict[str, float]:
     found["bootstrap_ms"] = 1_000 * _timed(lambda: compare({"rougeL": measured}, RESAMPLES, 1, 0.95, 17))[0]
     bleu = Bleu()
     counts = bleu.compute(predictions=answers, references=references)["statistics"]["bleu"]
-    measured = Measured({"base": counts[other[:RESAMPLED_PAIRS]], "candidate": counts[:RESAMPLED_PAIRS]}, bleu.score_sums)
+    measured = Measured(
+        {"base": counts[other[:RESAMPLED_PAIRS]], "candidate": counts[:RESAMPLED_PAIRS]}, bleu.score_sums
+    )
     found["bootstrap_bleu_ms"] = 1_000 * _timed(lambda: compare({"bleu": measured}, RESAMPLES, 1, 0.95, 17))[0]
     found["randomisation_ms"] = 1_000 * _timed(lambda: compare({"bleu": measured}, 1, 10_000, 0.95, 17))[0]
     return found
@@ -225,7 +227,10 @@ def table(found: dict[str, Any]) -> str:
     lines += [f"{what}: {said}" for what, said in found["same_tokens"].items()]
     lines += ["", f"{'scoring and resampling':<32}{'median':>14}"]
     lines += [f"{name:<32}{figures['median']:>14.4g}" for name, figures in found["scoring"].items()]
-    lines += ["", *(f"{name:<46}{'–' if value is None else f'{value:.4g}':>10}" for name, value in found["ratios"].items())]
+    lines += [
+        "",
+        *(f"{name:<46}{'–' if value is None else f'{value:.4g}':>10}" for name, value in found["ratios"].items()),
+    ]
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""One contestant of the generation benchmark: loads its model, answers the rows twice, and says the second time's facts.
+"""One contestant of the generation benchmark: loads its model, answers the rows, and says time and tokens.
 
     python benchmarks/evaluation_generation.py ORDER NAME
 

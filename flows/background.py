@@ -1,6 +1,6 @@
 """What stands beside the scores on the page of a review: what the candidate is made of, its rows, what it cost."""
 
-from tasks.contracts.artifacts import AdapterRef, BaseModelRef, DatasetRef, Predictions, RegisteredVersion
+from tasks.contracts.artifacts import AdapterRef, BaseModelRef, DatasetRef, Parity, Predictions, RegisteredVersion
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.store import damage_of, entry_at
 from tasks.data.versions import compare, slices_of
@@ -17,6 +17,7 @@ def background_of(
     adapter: AdapterRef,
     answers: dict[str, Predictions],
     champion: RegisteredVersion | None,
+    parity: Parity,
 ) -> Background:
     """Put together what a reviewer wants to know beside the scores."""
     training = config.training
@@ -34,6 +35,7 @@ def background_of(
             ("adapter", adapter.digest[:12]),
         ],
         data=_data(dataset, champion),
+        forms=[(form.name, f"{form.nats_a_token:.4f}", f"{form.likeliest:.1%}") for form in parity.forms],
         cost=[
             ("training", f"{adapter.seconds:.0f} s, {adapter.tokens} tokens, {adapter.train_rows} rows"),
             *(

@@ -36,7 +36,7 @@ from tasks.registry.versions import (
     register_version,
     settings_of,
 )
-from tasks.serving.steps import build_servable, prepare_server
+from tasks.serving.steps import build_servable, check_parity, prepare_server
 from tasks.training.adapter import TrainingJob
 from tasks.training.steps import plan_training, prepare_base_model, prepare_teacher, train_adapter
 
@@ -187,12 +187,14 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
         run.set_tags({f"llm_retrain.{name}": str(count) for name, count in adapter.long_rows.items()})
         run.log_estimate(adapter.estimate)
         candidate = build_servable(base, adapter, config, home, store)
+        parity = check_parity(base, adapter, candidate, dataset, config, home, store)
+        run.log_parity(parity)
         answers["candidate"] = generate_predictions("candidate", candidate, dataset, config, home, store)
         report = build_report(answers, config, store, champion, ground.trained_on)
         run.log_report(report)
         decision = decide(report, config, champion is not None)
         run.log_decision(decision)
-        background = background_of(config, base, dataset, adapter, answers, champion)
+        background = background_of(config, base, dataset, adapter, answers, champion, parity)
         review = write_review(report, decision, config, background, store)
         run.log_review(review)
         made_of = Candidate(

@@ -38,10 +38,12 @@ class Likelihood:
     Attributes:
         nats: minus the natural logarithm of the probability that it gives the whole answer, end token included.
         tokens: the answer's tokens, end token included.
+        likeliest: how many of them the model finds the likeliest.
     """
 
     nats: float
     tokens: int
+    likeliest: int
 
 
 class PromptFormat:

@@ -235,6 +235,43 @@ class GateDecision:
 
 
 @dataclass(frozen=True)
+class Form:
+    """What one form of a model makes of some references.
+
+    Attributes:
+        name: "trained", "merged" or "built".
+        rows: how many references.
+        tokens: their tokens, end tokens included.
+        nats_a_token: minus the mean log probability of a token.
+        likeliest: share of the tokens that the form finds the likeliest.
+        of_rows: nats a token of each reference.
+    """
+
+    name: str
+    rows: int
+    tokens: int
+    nats_a_token: float
+    likeliest: float
+    of_rows: tuple[float, ...]
+
+    def change_from(self, before: "Form") -> float:
+        """Return the mean change of a reference's nats a token from another form, in either direction.
+
+        A form that finds references likelier than the one before is as much another model as one that does not.
+        """
+        pairs = zip(self.of_rows, before.of_rows, strict=True)
+        return sum(abs(now - then) for now, then in pairs) / self.rows
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The forms of a model from training to serving, in this order."""
+
+    path: Path
+    forms: tuple[Form, ...]
+
+
+@dataclass(frozen=True)
 class Review:
     """The page on a decision: `review.html`, `review.md` and `decision.json`."""
 

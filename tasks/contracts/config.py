@@ -133,6 +133,16 @@ class ServingSection(Section):
     grpc_port: int = Field(8001, ge=1024, le=65_535, description="Triton's gRPC port on 127.0.0.1")
     metrics_port: int = Field(8002, ge=1024, le=65_535, description="Triton's metrics port on 127.0.0.1")
     load_timeout_seconds: float = Field(120, gt=0, description="time a model has to become ready")
+    parity_rows: int = Field(
+        16,
+        ge=1,
+        description="evaluated rows whose references are asked of the adapter, the merged weights and the engine",
+    )
+    max_parity_loss: float = Field(
+        0.1,
+        ge=0,
+        description="mean change of a reference's log probability a token, in one step to the engine, allowed",
+    )
     golden_prompts: int = Field(8, ge=1, description="evaluated prompts that the server must answer identically")
 
     @field_validator("model_name")

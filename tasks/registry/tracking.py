@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from tasks.contracts.artifacts import DatasetRef, EvalReport, GateDecision, Review
+from tasks.contracts.artifacts import DatasetRef, EvalReport, GateDecision, Parity, Review
 from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl
@@ -159,6 +159,18 @@ class TrackedRun:
         table = list(read_jsonl(report.path / "predictions.jsonl"))
         columns = ["slice", "prompt", "reference", *report.scores]
         self.client.log_table(self.run_id, {key: [row[key] for row in table] for key in columns}, "predictions.json")
+
+    def log_parity(self, parity: Parity) -> None:
+        """Log what each form of the model makes of the references."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1_000)
+        metrics = [
+            Metric(f"parity/{form.name}/{name}", figure, now, 0)
+            for form in parity.forms
+            for name, figure in (("nats_a_token", form.nats_a_token), ("likeliest", form.likeliest))
+        ]
+        self.client.log_batch(self.run_id, metrics=metrics)
 
     def log_review(self, review: Review) -> None:
         """Log the page on the verdict, which MLflow shows among the run's artifacts."""

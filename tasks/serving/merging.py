@@ -81,13 +81,36 @@ def keys_and_values(model: Any, virtual: Path) -> "dict[str, torch.Tensor]":
     return tensors
 
 
-def _load(directory: Path) -> Any:
+def load_trained(base: Path, adapter: Path, precision: str) -> Any:
+    """Return the model as it was trained: what was trained stands beside the base and is not merged into it.
+
+    Of an adapter of layers and virtual tokens, the layers are merged, as peft puts no two adapters on a base. The base
+    of QLoRA is in 16 bits here.
+
+    Args:
+        base: the base model.
+        adapter: what was trained.
+        precision: "bf16", "fp16" or "fp32".
+    """
+    if (adapter / "config.json").is_file():
+        return _load(adapter, precision).eval()
+    model = _load(base, precision)
+    _make_room_for_new_tokens(model, adapter if (adapter / "tokenizer.json").is_file() else base)
+    with hidden_modules("bitsandbytes"):
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter)
+        if (adapter / "virtual_tokens").is_dir():
+            model = PeftModel.from_pretrained(model.merge_and_unload(), adapter / "virtual_tokens")
+    return model.eval()
+
+
+def _load(directory: Path, precision: str = "fp32") -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
-    )
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, trust_remote_code=False, use_safetensors=True)
 
 
 def _make_room_for_new_tokens(model: Any, tokenizer_directory: Path) -> None:

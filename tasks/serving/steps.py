@@ -5,11 +5,11 @@ import logging
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.contracts.artifacts import AdapterRef, BaseModelRef, ServableModel
+from tasks.contracts.artifacts import AdapterRef, BaseModelRef, DatasetRef, Parity, ServableModel
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
 from tasks.contracts.store import Store
-from tasks.serving import build
+from tasks.serving import build, parity
 from tasks.serving.tritonserver import ensure_triton, why_triton_cannot_run
 
 log = logging.getLogger("llm_retrain.serving")
@@ -21,6 +21,21 @@ def build_servable(
 ) -> ServableModel:
     """Bring base and adapter into the form that serves."""
     return build.build_servable(base, adapter, config.serving, store, home.logs / "build.log")
+
+
+@task(name="check parity", cache_policy=NO_CACHE)
+def check_parity(
+    base: BaseModelRef,
+    adapter: AdapterRef,
+    servable: ServableModel,
+    dataset: DatasetRef,
+    config: RetrainConfig,
+    home: Home,
+    store: Store,
+) -> Parity:
+    """Refuse a build that lost too much of what was trained."""
+    log_path = home.logs / "parity.log"
+    return parity.measure_parity(base, adapter, servable, dataset, config.serving, store, log_path)
 
 
 @task(name="prepare server", cache_policy=NO_CACHE)

@@ -11,6 +11,7 @@ from tasks.contracts.config import ServingSection
 from tasks.contracts.engine import load_engine
 from tasks.contracts.methods import METHODS
 from tasks.contracts.store import Store
+from tasks.serving import parity_process
 from tasks.serving.build import build_servable
 from tasks.training.adapter import TrainingJob, train_adapter
 
@@ -56,6 +57,9 @@ def test_what_was_trained_is_what_every_engine_of_the_method_answers(method, bas
     assert expected != answer_of_base(base)
     for engine in METHODS[method].engines:
         assert build_here(base, adapter, engine, tmp_path / engine).generate(QUESTION).text == expected, engine
+    trained, merged, built = forms_of(base, adapter, tmp_path / engine, dataset, monkeypatch)
+    assert merged["of_rows"] == pytest.approx(trained["of_rows"], abs=0.02)
+    assert built["of_rows"] == pytest.approx(merged["of_rows"], abs=0.05)  # the transformers engine has 16 bits
 
 
 def test_a_method_of_two_parts_goes_through_the_processes_and_the_store_to_the_same_answer(base, dataset, tmp_path):
@@ -65,6 +69,16 @@ def test_a_method_of_two_parts_goes_through_the_processes_and_the_store_to_the_s
     built = build_servable(base, adapter, serving, store, log_path)
     expected = answer_of_peft(base, adapter.path / "adapter", "lora_prefix", QUESTION)
     assert load_engine(built.model_directory / "1").generate(QUESTION).text == expected
+
+
+def forms_of(base, adapter, directory, dataset, monkeypatch):
+    """Return what the parity process says of the forms from the adapter to a built engine."""
+    said = []
+    monkeypatch.setattr(parity_process, "say", lambda event, **facts: said.append(facts))
+    spec = {"base": str(base.path), "adapter": str(adapter), "version_directory": str(directory / "1")}
+    rows = str(dataset.path / "train.jsonl")
+    parity_process.run({**spec, "precision": "fp32", "system_prompt": "", "rows": rows, "count": 3})
+    return said
 
 
 def answer_of_base(base):

@@ -64,16 +64,18 @@ class Scoring(Sequence):
     target: list[int]
     nats: float = field(default=0.0, init=False)
     _scored: int = field(default=0, init=False)
+    _likeliest: int = field(default=0, init=False)
 
     @property
     def likelihood(self) -> Likelihood:
         """How likely the whole target is."""
-        return Likelihood(self.nats, len(self.target))
+        return Likelihood(self.nats, len(self.target), self._likeliest)
 
     def _decide(self, logits: NDArray[np.float32]) -> None:
         self.next_token = self.target[self._scored]
         shifted = logits.astype(np.float64) - float(logits.max())
         self.nats += float(np.log(np.exp(shifted).sum()) - shifted[self.next_token])
+        self._likeliest += int(logits.argmax()) == self.next_token
         self._scored += 1
         self.is_done = self._scored == len(self.target)
 

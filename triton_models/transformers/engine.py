@@ -86,7 +86,8 @@ class Engine:
         with torch.inference_mode():
             logits = self._model(tokens, logits_to_keep=len(target), **settings).logits[0].float()  # (target, V)
         wanted = torch.tensor(target, device=logits.device)
-        return Likelihood(float(torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")), len(target))
+        nats = torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")
+        return Likelihood(float(nats), len(target), int((logits.argmax(-1) == wanted).sum()))
 
     def _read_prefix(self, path: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return keys and values of the virtual tokens, a pair a layer; none if there is no such file."""

@@ -29,6 +29,7 @@ class Background:
         champion: the version in production, None if there is none.
         settings: label and figure of what the candidate was made of.
         data: label, figure of the champion's training rows and of the candidate's.
+        forms: form on the way to serving, nats a reference token, share of tokens that it finds the likeliest.
         cost: label and figure of what it took.
     """
 
@@ -36,6 +37,7 @@ class Background:
     champion: int | None
     settings: list[tuple[str, str]]
     data: list[tuple[str, str, str]]
+    forms: list[tuple[str, str, str]]
     cost: list[tuple[str, str]]
 
 

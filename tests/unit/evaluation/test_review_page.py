@@ -24,7 +24,14 @@ HOSTILE = (
     "</style><style>body{display:none}</style> <!-- \x1b[31mred \u202egnp.exe \x00 &lt;b&gt;"
 )
 ROWS = 40
-BACKGROUND = Background("assistant", 3, [("method", "lora")], [(f"slice {HOSTILE}", "1", "2")], [("training", "60 s")])
+BACKGROUND = Background(
+    "assistant",
+    3,
+    [("method", "lora")],
+    [(f"slice {HOSTILE}", "1", "2")],
+    [("built", "2.1", "50 %")],
+    [("training", "60 s")],
+)
 
 
 def rows_of():
@@ -163,7 +170,7 @@ def test_the_review_is_written_once_and_anew_when_anything_changes(reviewed):
     first = write_review(*given, reviewed.store)
     assert {path.name for path in first.path.iterdir()} >= {"review.html", "review.md", "decision.json"}
     assert write_review(*given, LookupOnlyStore(reviewed.store.root)) == first
-    other = Background("assistant", 4, [], [], [])
+    other = Background("assistant", 4, [], [], [], [])
     with pytest.raises(NotInStore):
         write_review(*given[:3], other, LookupOnlyStore(reviewed.store.root))
 

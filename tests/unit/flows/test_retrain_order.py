@@ -36,6 +36,7 @@ class Walk:
             "generate_predictions": self.generate_predictions,
             "build_report": self.build_report,
             "decide": lambda *_: SimpleNamespace(verdict=verdict),
+            "check_parity": self.stage("check parity"),
             "background_of": lambda *_: None,
             "write_review": self.stage("write review", SimpleNamespace(path=self.home.root)),
             "Candidate": lambda *_: None,
@@ -85,7 +86,7 @@ class Walk:
     @contextmanager
     def tracked_run(self, *_):
         ignored = ("log_dataset", "log_training", "flush_training", "log_estimate", "log_report", "log_decision")
-        ignored += ("log_review",)
+        ignored += ("log_review", "log_parity")
         yield SimpleNamespace(
             run_id="run", experiment="1", set_tags=lambda *_: None, **dict.fromkeys(ignored, lambda *_: None)
         )
@@ -101,7 +102,7 @@ def test_what_can_refuse_a_run_is_asked_before_anything_is_trained(walk):
     before, after = walk.called[:11], walk.called[11:]
     checks = ["check replay", "prepare_server", "settle", "prepare_base_model", "prepare teacher", "prepare_dataset"]
     assert before == [*checks, "prepare replay", "plan training", "build base", "ask base", "ask champion"]
-    assert after == ["train adapter", "build candidate", "ask candidate", "write review"]
+    assert after == ["train adapter", "build candidate", "check parity", "ask candidate", "write review"]
     assert walk.rolled_out == []
 
 
