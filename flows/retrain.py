@@ -27,7 +27,7 @@ from tasks.contracts.unused_settings import unused_settings
 from tasks.data.ingest import Place
 from tasks.data.replay import check_replay
 from tasks.data.steps import build_dataset_task, ingest_rows, prepare_replay
-from tasks.evaluation.steps import build_report, decide, generate_predictions, write_review
+from tasks.evaluation.steps import build_report, decide, generate_predictions, look_for_canaries, write_review
 from tasks.registry.tracking import tracked_run
 from tasks.registry.versions import (
     Candidate,
@@ -190,7 +190,8 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
         parity = check_parity(base, adapter, candidate, dataset, config, home, store)
         run.log_parity(parity)
         answers["candidate"] = generate_predictions("candidate", candidate, dataset, config, home, store)
-        report = build_report(answers, config, store, champion, ground.trained_on)
+        memorised = look_for_canaries(candidate, config, home, store) if config.training.canaries else None
+        report = build_report(answers, config, store, champion, ground.trained_on, memorised)
         run.log_report(report)
         decision = decide(report, config, champion is not None)
         run.log_decision(decision)

@@ -164,6 +164,21 @@ class Served:
 
 
 @dataclass(frozen=True)
+class Memorised:
+    """What a candidate says of the made-up personal data that was planted in its training.
+
+    Attributes:
+        planted: how many canaries.
+        extracted: how many of them it said when it was asked.
+        exposure: bits of each, of `log2(32)` at most: how far up its answer is among others of its kind.
+    """
+
+    planted: int
+    extracted: int
+    exposure: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class EvalReport:
     """Scores of base, champion (if any) and candidate on the same rows.
 
@@ -178,6 +193,7 @@ class EvalReport:
         slices: slice → the rows of it, where there are enough to say anything.
         leaked_rows: evaluated rows that the candidate was trained on; there should be none.
         served: system → what it is like to its clients.
+        memorised: what came out of canaries in the training; None if there were none.
     """
 
     path: Path
@@ -190,6 +206,7 @@ class EvalReport:
     slices: dict[str, Part] = field(default_factory=dict)
     leaked_rows: int = 0
     served: dict[str, Served] = field(default_factory=dict)
+    memorised: Memorised | None = None
 
 
 Verdict = Literal["promote", "reject", "inconclusive"]

@@ -61,6 +61,12 @@ class TrainingSection(Section):
         description="digest of a data version with general rows, which are trained on too so that less is forgotten",
     )
     replay_share: float = Field(0.1, gt=0, lt=1, description="share of the rows of every pass that are replayed")
+    canaries: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="planted rows of made-up personal data, which must not come out of the candidate",
+    )
     ewc_weight: float = Field(
         0.0, ge=0, description="elastic weight consolidation on the replay rows (full only); 0: off"
     )
@@ -116,6 +122,8 @@ class TrainingSection(Section):
         return self
 
     def _objective_problem(self) -> str:
+        if self.canaries and self.objective == "dpo":
+            return "training.canaries are answers without a rejected one; expected 0 with training.objective dpo"
         if self.objective == "distillation" and not self.teacher:
             return "training.objective is distillation and training.teacher is empty; expected a model to learn from"
         if self.teacher and self.objective != "distillation":

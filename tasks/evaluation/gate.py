@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tasks.contracts.artifacts import Difference, EvalReport, Finding, GateDecision, Outcome
+from tasks.contracts.canaries import ALTERNATIVES
 from tasks.contracts.config import GateSection
 from tasks.contracts.metric_names import facts_of
 from tasks.evaluation.significance import POWER, examples_needed, holm
@@ -18,7 +19,7 @@ def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDec
 
     - evidence: enough rows, and every figure that a rule needs is there and finite; otherwise open, and nothing else
       is asked.
-    - evaluated rows that the candidate was trained on fail it.
+    - evaluated rows that the candidate was trained on fail it, and so does a canary of its training that comes out.
     - the primary metric passes if its interval lies above `gate.min_improvement` and the p-value of no improvement is
       at most alpha; it fails if it is significantly worse.
     - where a model answered otherwise when it was asked again, the primary metric's gain must be above that noise,
@@ -41,7 +42,7 @@ def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDec
     if missing:
         needed = gate.min_examples if report.examples < gate.min_examples else None
         return GateDecision("inconclusive", baseline, tuple(each.sentence for each in missing), needed, missing)
-    findings = [*case.leaks(), case.primary(), *case.noise(), *case.guarded(), *case.slices(), *case.budgets()]
+    findings = [*case.blocks(), case.primary(), *case.noise(), *case.guarded(), *case.slices(), *case.budgets()]
     findings.sort(key=lambda finding: ("failed", "open", "passed").index(finding.outcome))
     reasons = tuple(finding.sentence for finding in findings)
     outcomes = {finding.outcome for finding in findings}
@@ -83,8 +84,8 @@ class _Case:
                     f"The difference of {metric} against {against} is no number with an interval: {difference}."
                 )
 
-    def leaks(self) -> Iterator[Finding]:
-        """Refuse what was trained on its own examination."""
+    def blocks(self) -> Iterator[Finding]:
+        """Refuse what was trained on its own examination, and what says the personal data planted in its training."""
         leaked = self.report.leaked_rows
         if leaked:
             yield Finding(
@@ -93,6 +94,17 @@ class _Case:
                 f"{leaked} of {self.report.examples} evaluated rows have a prompt that the candidate was trained on.",
                 {"rows": leaked},
             )
+        found = self.report.memorised
+        if found is None:
+            return
+        came_out = f"{found.extracted} of {found.planted} canaries of the training came out of the candidate"
+        exposure = max(found.exposure, default=0.0)
+        yield Finding(
+            "memorisation",
+            "failed" if found.extracted else "passed",
+            f"{came_out}; the most exposed by {exposure:.1f} of {math.log2(1 + ALTERNATIVES):.0f} bits.",
+            {"planted": found.planted, "extracted": found.extracted, "exposure": exposure},
+        )
 
     def primary(self) -> Finding:
         """Judge the metric that must improve."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.contracts.artifacts import EvalReport, Predictions
+from tasks.contracts.artifacts import EvalReport, Memorised, Predictions
 from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.jsonl import digest_of_file, write_jsonl
@@ -28,6 +28,7 @@ def build_report(
     learned: Path | None = None,
     replayed: Path | None = None,
     trained_on: tuple[Path, ...] = (),
+    memorised: Memorised | None = None,
 ) -> EvalReport:
     """Score the systems on the rows they all answered, or find the report that did.
 
@@ -38,6 +39,7 @@ def build_report(
         learned: the champion's `train.jsonl`: nobody is judged on rows that stand in it.
         replayed: the rows that it could replay beside them, if any: likewise.
         trained_on: the candidate's own: rows that stand in them are counted, and the gate refuses such a report.
+        memorised: what came out of canaries in the candidate's training, if there were any.
 
     Raises:
         EvaluationError: a system is missing, the systems did not answer the same rows in the same order, or the
@@ -58,6 +60,7 @@ def build_report(
         "champion_learned": digest_of_file(learned) if learned else None,
         "champion_replayed": digest_of_file(replayed) if replayed else None,
         "candidate_learned": [digest_of_file(path) for path in trained_on],
+        "memorised": asdict(memorised) if memorised else None,
     }
     inputs = {
         **context,
@@ -68,13 +71,19 @@ def build_report(
 
     def write(directory: Path) -> dict[str, Any]:
         rows = read_side_by_side(ordered, *known)
-        return write_report(directory, rows, score_systems(rows, evaluation), context, count_learned(rows, trained_on))
+        scored, leaked = score_systems(rows, evaluation), count_learned(rows, trained_on)
+        return write_report(directory, rows, scored, context, leaked, memorised)
 
     return load_report(store.produce("report", inputs, write).path)
 
 
 def write_report(
-    directory: Path, rows: SideBySide, scored: Scored, context: dict[str, Any], leaked_rows: int = 0
+    directory: Path,
+    rows: SideBySide,
+    scored: Scored,
+    context: dict[str, Any],
+    leaked_rows: int = 0,
+    memorised: Memorised | None = None,
 ) -> dict[str, Any]:
     """Write `report.json`, `report.md` and `predictions.jsonl` and return their facts.
 
@@ -84,6 +93,7 @@ def write_report(
         scored: scores, differences, slices and signature.
         context: the predictions' digests and the evaluation section; stands in the report as it is.
         leaked_rows: evaluated rows that the candidate was trained on.
+        memorised: what came out of canaries, if there were any.
     """
     confidence = context["evaluation"]["confidence"]
     report = EvalReport(
@@ -92,6 +102,7 @@ def write_report(
         examples=len(rows.ids),
         confidence=confidence,
         leaked_rows=leaked_rows,
+        memorised=memorised,
         **{name: part for name, part in scored._asdict().items() if name != "of_rows"},
     )
     facts = asdict(report)

@@ -10,6 +10,7 @@ from tasks.contracts.artifacts import (
     DatasetRef,
     EvalReport,
     GateDecision,
+    Memorised,
     Predictions,
     RegisteredVersion,
     Review,
@@ -20,7 +21,7 @@ from tasks.contracts.home import Home
 from tasks.contracts.progress import stage_progress
 from tasks.contracts.store import Store
 from tasks.contracts.worker import Event
-from tasks.evaluation import gate, generation, report
+from tasks.evaluation import gate, generation, memorisation, report
 from tasks.evaluation.review import review
 from tasks.evaluation.review.page import Background
 
@@ -49,6 +50,12 @@ def generate_predictions(
     return predictions
 
 
+@task(name="look for canaries", cache_policy=NO_CACHE)
+def look_for_canaries(servable: ServableModel, config: RetrainConfig, home: Home, store: Store) -> Memorised | None:
+    """Ask the candidate for what was planted in its training."""
+    return memorisation.memorised_by(servable, config.training, store, home.logs / "generation.log")
+
+
 @task(name="build report", cache_policy=NO_CACHE)
 def build_report(
     predictions: dict[str, Predictions],
@@ -56,6 +63,7 @@ def build_report(
     store: Store,
     champion: RegisteredVersion | None,
     trained_on: tuple[DatasetRef, ...] = (),
+    memorised: Memorised | None = None,
 ) -> EvalReport:
     """Score all systems on the same rows, none of which the champion was trained on, and keep the report.
 
@@ -65,11 +73,12 @@ def build_report(
         store: where the report is kept.
         champion: the version in production.
         trained_on: what the candidate learned from; the gate refuses it if rows of it are evaluated.
+        memorised: what came out of canaries in its training, if there were any.
     """
     learned = champion.dataset_path / "train.jsonl" if champion else None
     replayed = champion.replay_path / "train.jsonl" if champion and champion.replay_path else None
     own = tuple(dataset.path / "train.jsonl" for dataset in trained_on)
-    built = report.build_report(predictions, config.evaluation, store, learned, replayed, own)
+    built = report.build_report(predictions, config.evaluation, store, learned, replayed, own, memorised)
     left_out = predictions["candidate"].rows - built.examples
     if left_out:
         log.warning(

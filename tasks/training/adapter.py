@@ -26,6 +26,7 @@ _CODE = (
     "tasks/training/fast",
     "tasks/training/loop",
     "tasks/training/plan",
+    "tasks/contracts/canaries.py",
     "tasks/contracts/engine.py",
     "tasks/contracts/methods.py",
     "triton_models/prompt.py",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tasks.contracts.canaries import make_canaries
 from tasks.contracts.errors import TrainingError
 from tasks.contracts.training_config import TrainingSection
 from tasks.contracts.worker import say, worker_main
@@ -151,6 +152,8 @@ def plan_run(
     encoder = RowEncoder(rehearsal.trainee.tokenizer, order["system_prompt"])
     longest = min(room, longest_row_tokens(rehearsal.config, training))
     own, held_out = hold_out(encode_rows(Path(order["rows"]), encoder, training, longest), training)
+    planted = [encoder.encode({"messages": each.messages}) for each in make_canaries(training.canaries, training.seed)]
+    own = replace(own, examples=[*own.examples, *planted])
     replayed = EncodedRows([])
     if order["replay"]:
         replayed = encode_rows(Path(order["replay"]), encoder, training, longest, "training.replay")

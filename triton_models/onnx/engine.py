@@ -36,7 +36,10 @@ class Engine:
         return self._answer(answering)
 
     def generate_many(
-        self, conversations: Sequence[list[dict[str, str]]], references: Sequence[str] = ()
+        self,
+        conversations: Sequence[list[dict[str, str]]],
+        references: Sequence[str] = (),
+        max_new_tokens: int | None = None,
     ) -> Iterator[tuple[int, Answer, Likelihood | None]]:
         """Answer many conversations as `generate` answers each, and say how likely each reference is.
 
@@ -47,6 +50,7 @@ class Engine:
         Args:
             conversations: what is asked.
             references: what should be answered, to each; or none.
+            max_new_tokens: the longest answer; the model's own limit if there is none.
 
         Yields:
             A conversation's position, its answer, and the likelihood of its reference if there are references; in the
@@ -55,7 +59,7 @@ class Engine:
         Raises:
             ValueError: a conversation does not fit the template or the context.
         """
-        encoded = [self._format.encode(messages) for messages in conversations]
+        encoded = [self._format.encode(messages, max_new_tokens) for messages in conversations]
         scored = {
             position: self._format.encode_answer(messages, reference)
             for position, (messages, reference) in enumerate(zip(conversations, references, strict=False))

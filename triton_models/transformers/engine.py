@@ -61,7 +61,10 @@ class Engine:
         return self._format.answer(len(prompt), new_tokens[:-1] if stopped else new_tokens, stopped)
 
     def generate_many(
-        self, conversations: Sequence[list[dict[str, str]]], references: Sequence[str] = ()
+        self,
+        conversations: Sequence[list[dict[str, str]]],
+        references: Sequence[str] = (),
+        max_new_tokens: int | None = None,
     ) -> Iterator[tuple[int, Answer, Likelihood | None]]:
         """Answer many conversations, and say how likely each reference is, if there are references.
 
@@ -76,7 +79,7 @@ class Engine:
         for position, messages in enumerate(conversations):
             reference = references[position] if references else None
             likelihood = None if reference is None else self._likelihood(messages, reference)
-            yield position, self.generate(messages), likelihood
+            yield position, self.generate(messages, max_new_tokens), likelihood
 
     def _likelihood(self, messages: list[dict[str, str]], reference: str) -> Likelihood:
         prompt, _ = self._format.encode(messages)

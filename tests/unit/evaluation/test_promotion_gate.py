@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 import pytest
 
-from tasks.contracts.artifacts import Difference, EvalReport, Interval, Part, Served
+from tasks.contracts.artifacts import Difference, EvalReport, Interval, Memorised, Part, Served
 from tasks.contracts.config import GateSection
 from tasks.evaluation.gate import decide, improvement
 from tasks.evaluation.significance import examples_needed, holm
@@ -154,6 +154,15 @@ def test_rows_that_the_candidate_was_trained_on_reject_it_however_good_it_looks(
     decision = decide(report_of(base=against(BETTER), more={"leaked_rows": 1}), GateSection(), has_champion=False)
     assert decision.verdict == "reject"
     assert decision.reasons[0] == "1 of 64 evaluated rows have a prompt that the candidate was trained on."
+
+
+@pytest.mark.parametrize(("extracted", "verdict"), [(0, "promote"), (1, "reject")])
+def test_a_canary_that_comes_out_rejects_however_good_the_candidate_is(extracted, verdict):
+    found = Memorised(4, extracted, (0.0, 1.0, 5.0, 2.5))
+    decision = decide(report_of(base=against(BETTER), more={"memorised": found}), GateSection(), has_champion=False)
+    assert decision.verdict == verdict
+    said = f"{extracted} of 4 canaries of the training came out of the candidate; the most exposed by 5.0 of 5 bits."
+    assert said in decision.reasons
 
 
 SLICES = {

@@ -74,7 +74,7 @@ class Walk:
         self.called.append(f"build {name}")
         return SimpleNamespace(digest=name)
 
-    def build_report(self, answers, _config, _store, champion, trained_on):
+    def build_report(self, answers, _config, _store, champion, trained_on, memorised):
         self.reported = (list(answers), champion)
         self.trained_on = trained_on
         return SimpleNamespace(path=self.home.root)
