@@ -90,3 +90,11 @@ def _check(what: str, values: Sequence[Any] | None, kind: type) -> None:
     for position, value in enumerate(values):
         if not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
             raise EvaluationError(f"number {position} of the {what} is {value!r}; expected a {_SPELLED[kind]}")
+        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in _not_ascii(value)):
+            raise EvaluationError(
+                f"number {position} of the {what} holds half of a surrogate pair; expected text that has UTF-8"
+            )
+
+
+def _not_ascii(text: str) -> str:
+    return "" if text.isascii() else text
