@@ -90,7 +90,7 @@ def load_trained(base: Path, adapter: Path, precision: str) -> Any:
     Args:
         base: the base model.
         adapter: what was trained.
-        precision: "bf16", "fp16" or "fp32".
+        precision: what the training said that it computed in, as torch names it: "bfloat16", "float16" or "float32".
     """
     if (adapter / "config.json").is_file():
         return _load(adapter, precision).eval()
@@ -105,11 +105,11 @@ def load_trained(base: Path, adapter: Path, precision: str) -> Any:
     return model.eval()
 
 
-def _load(directory: Path, precision: str = "fp32") -> Any:
+def _load(directory: Path, precision: str = "float32") -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    dtype = getattr(torch, precision)
     return AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, trust_remote_code=False, use_safetensors=True)
 
 

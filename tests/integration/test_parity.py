@@ -35,7 +35,7 @@ def ground(tmp_path_factory):
         settings = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
         model = get_peft_model(AutoModelForCausalLM.from_pretrained(base.path), settings)
         model.save_pretrained(out / "adapter", save_embedding_layers=False)
-        return {"precision": "fp32"}
+        return {"precision": "float32"}
 
     trained = store.produce("adapter", {}, train)
     adapter = AdapterRef(trained.path, trained.digest, train_rows=1, tokens=1, final_loss=1.0, seconds=1.0)

@@ -77,7 +77,7 @@ def forms_of(base, adapter, directory, dataset, monkeypatch):
     monkeypatch.setattr(parity_process, "say", lambda event, **facts: said.append(facts))
     spec = {"base": str(base.path), "adapter": str(adapter), "version_directory": str(directory / "1")}
     rows = str(dataset.path / "train.jsonl")
-    parity_process.run({**spec, "precision": "fp32", "system_prompt": "", "rows": rows, "count": 3})
+    parity_process.run({**spec, "precision": "float32", "system_prompt": "", "rows": rows, "count": 3})
     return said
 
 
