@@ -1,5 +1,6 @@
 """The connection to MLflow: a tracking server if one is configured, otherwise sqlite in the state directory."""
 
+import os
 from typing import TYPE_CHECKING
 
 from tasks.contracts.config import RegistrySection
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
 _KIND = "mlflow.experimentKind"
 """The tag by which MLflow opens an experiment on training runs and their curves rather than on chat traces."""
 
+_LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+"""What MLflow's client reads at each request; by its defaults a call to a server that hangs takes a quarter of an hour.
+
+It repeats any request, also one that makes something anew and whose answer alone was lost; so repeating is ours, where
+it is known to be safe (`patiently`, the journal). What the user has set stays.
+"""
+
 
 def tracking_uri(registry: RegistrySection, home: Home) -> str:
     """Return where runs and versions are kept."""
@@ -20,7 +28,7 @@ def tracking_uri(registry: RegistrySection, home: Home) -> str:
 
 
 def connect(registry: RegistrySection, home: Home) -> "MlflowClient":
-    """Return a client; makes the sqlite database on first use.
+    """Return a client whose requests end soon; makes the sqlite database on first use.
 
     Raises:
         RegistryError: registry.tracking_uri does not answer or the database cannot be opened.
@@ -28,6 +36,8 @@ def connect(registry: RegistrySection, home: Home) -> "MlflowClient":
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    for name, limit in _LIMITS.items():
+        os.environ.setdefault(name, limit)
     uri = tracking_uri(registry, home)
     if not registry.tracking_uri:
         home.mlflow_database.parent.mkdir(parents=True, exist_ok=True)
