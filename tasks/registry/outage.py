@@ -11,6 +11,8 @@ from tasks.contracts.errors import LlmRetrainError, RegistryError
 log = logging.getLogger("llm_retrain.registry")
 
 _POLL_SECONDS = 5.0
+_READ_TRIES = 3
+_READ_PAUSE_SECONDS = 0.5
 _SAY_SECONDS = 60.0
 _TOO_MANY = 429
 
@@ -31,6 +33,18 @@ def is_outage(error: BaseException | None) -> bool:
     while isinstance(error, LlmRetrainError):
         error = error.__cause__
     return isinstance(error, MlflowException) and _is_later(int(error.get_http_status_code()))  # type: ignore[no-untyped-call]
+
+
+def reading(do: Callable[[], Result]) -> Result:
+    """Return what `do` reads; one answer that failed is no outage, and to ask again changes nothing."""
+    for _ in range(_READ_TRIES - 1):
+        try:
+            return do()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+        time.sleep(_READ_PAUSE_SECONDS)
+    return do()
 
 
 def patiently(do: Callable[[], Result], what: str, registry: RegistrySection) -> Result:

@@ -27,7 +27,7 @@ from tasks.contracts.jsonl import digest_of
 from tasks.registry.connection import connect
 from tasks.registry.ledger import rolled_back_versions
 from tasks.registry.model_card import model_card
-from tasks.registry.outage import patiently
+from tasks.registry.outage import patiently, reading
 from tasks.registry.tracking import TrackedRun
 
 if TYPE_CHECKING:
@@ -151,8 +151,9 @@ def find_version_by_alias(registry: RegistrySection, alias: str, home: Home) -> 
     """Return the version that an alias points to, or None."""
     from mlflow.exceptions import MlflowException
 
+    client = connect(registry, home)
     try:
-        return _as_reference(connect(registry, home).get_model_version_by_alias(registry.model_name, alias), home)
+        return _as_reference(reading(lambda: client.get_model_version_by_alias(registry.model_name, alias)), home)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
@@ -179,7 +180,8 @@ def settings_of(version: RegisteredVersion, registry: RegistrySection, home: Hom
 
 def list_versions(registry: RegistrySection, home: Home) -> list[RegisteredVersion]:
     """Return all versions that llm-retrain registered, newest first; others are named in the log and left out."""
-    found = connect(registry, home).search_model_versions(f"name = '{registry.model_name}'", max_results=10_000)
+    client = connect(registry, home)
+    found = reading(lambda: client.search_model_versions(f"name = '{registry.model_name}'", max_results=10_000))
     versions = []
     for version in found:
         try:

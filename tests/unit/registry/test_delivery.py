@@ -16,7 +16,7 @@ from tasks.registry.connection import connect
 from tasks.registry.delivery import Delivery
 from tasks.registry.journal import open_journal
 from tasks.registry.leftovers import send_leftovers
-from tasks.registry.outage import is_outage, patiently
+from tasks.registry.outage import is_outage, patiently, reading
 from tasks.registry.sender import Sender
 from tasks.registry.tracking import tracked_run
 
@@ -177,6 +177,24 @@ def test_what_needs_mlflow_waits_for_it_and_says_so(monkeypatch, caplog):
 
     assert patiently(ask, "registering", REGISTRY) == "done"
     assert caplog.text.count("MLflow does not answer; registering waits for it") == 1
+
+
+def test_one_answer_that_failed_is_asked_for_again_where_nothing_is_changed_and_a_refusal_is_not(monkeypatch):
+    monkeypatch.setattr(outage, "_READ_PAUSE_SECONDS", 0.0)
+    asked = []
+
+    def ask(*answers):
+        asked.append(1)
+        if len(asked) <= len(answers):
+            raise answers[len(asked) - 1]
+        return "read"
+
+    assert reading(lambda: ask(failure("INTERNAL_ERROR"), failure("INTERNAL_ERROR"))) == "read"
+    for code, times in (("INTERNAL_ERROR", 3), ("INVALID_PARAMETER_VALUE", 1)):
+        asked.clear()
+        with pytest.raises(Exception, match="asked for"):
+            reading(lambda code=code: ask(*[failure(code)] * 9))
+        assert len(asked) == times
 
 
 def test_the_wait_ends_with_what_to_do_and_a_refusal_is_not_waited_for(monkeypatch):
