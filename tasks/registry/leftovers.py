@@ -9,7 +9,6 @@ from tasks.contracts.config import RegistrySection
 from tasks.contracts.home import Home
 from tasks.registry.delivery import Delivery
 from tasks.registry.journal import Journal, left_journals
-from tasks.registry.outage import is_outage
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,6 +26,8 @@ def send_leftovers(client: "MlflowClient", registry: RegistrySection, home: Home
     Returns:
         The number of runs that something is left to send of.
     """
+    from mlflow.exceptions import MlflowException
+
     waiting = 0
     for journal in left_journals(home):
         with closing(journal):
@@ -38,9 +39,7 @@ def send_leftovers(client: "MlflowClient", registry: RegistrySection, home: Home
                     log.info(
                         "Run %s waits to be sent to %s: registry.tracking_uri names another", journal.run_id, where
                     )
-            except Exception as error:
-                if not is_outage(error):
-                    raise
+            except (MlflowException, OSError) as error:  # it keeps no other run from its beginning
                 log.warning("MLflow still does not take what run %s has to say: %s", journal.run_id, error)
             if len(journal) and time.time() - journal.path.stat().st_mtime > _KEPT_SECONDS:
                 log.warning("%d entries of run %s are given up after 30 days", len(journal), journal.run_id)
