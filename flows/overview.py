@@ -60,9 +60,12 @@ def overview(config: RetrainConfig, home: Home) -> dict[str, Any]:
     from dataclasses import asdict
 
     from flows.services import service_states
+    from tasks.registry.connection import connect
+    from tasks.registry.leftovers import send_leftovers
     from tasks.registry.tracking import last_runs
     from tasks.serving.routing import read_routing
 
+    unsent = send_leftovers(connect(config.registry, home), config.registry, home)
     versions = version_lines(config, home)
     champion = next((line for line in versions if "champion" in line["aliases"]), None)
     answers = read_routing(home.routing_file(config.serving.model_name)).champion
@@ -75,6 +78,7 @@ def overview(config: RetrainConfig, home: Home) -> dict[str, Any]:
         "warning": disagreement(champion["version"] if champion else None, answers, config.serving),
         "last_runs": last_runs(config.registry, home, _LAST_RUNS),
         "unfinished_trainings": unfinished_facts(home),
+        "unsent_runs": unsent,
     }
 
 
@@ -131,6 +135,8 @@ def render_overview(console: Console, facts: dict[str, Any]) -> None:
             f"Unfinished trainings: {unfinished['trainings']}, whose checkpoints take "
             f"{unfinished['bytes'] / 1e9:.2f} GB; the same run goes on from them"
         )
+    if facts["unsent_runs"]:
+        console.print(f"Runs that MLflow has not taken all of: {facts['unsent_runs']}; the next status tries again")
     runs = Table(title="Last runs", title_justify="left")
     for column in ("started", "kind", "verdict", "version", "reason"):
         runs.add_column(column)

@@ -28,6 +28,7 @@ from tasks.data.ingest import Place
 from tasks.data.replay import check_replay
 from tasks.data.steps import build_dataset_task, ingest_rows, prepare_replay
 from tasks.evaluation.steps import build_report, decide, generate_predictions, look_for_canaries, write_review
+from tasks.registry.outage import patiently
 from tasks.registry.tracking import tracked_run
 from tasks.registry.versions import (
     Candidate,
@@ -203,9 +204,14 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
         )
         version = register_version(made_of, config, run, champion, home)
         is_better = decision.verdict == "promote"
-        overruled = is_better and find_rolled_back(config.registry, candidate.digest, home) is not None
-        against = champion.version if champion else None
-        served = roll_out(version, config, home, reason, against) if is_better and not overruled else None
+        overruled = is_better and (
+            patiently(lambda: find_rolled_back(config.registry, candidate.digest, home), "promotion", config.registry)
+            is not None
+        )
+        served = None
+        if is_better and not overruled:
+            against = champion.version if champion else None
+            served = patiently(lambda: roll_out(version, config, home, reason, against), "promotion", config.registry)
         places = {
             "mlflow_run": run.run_id,
             "mlflow_experiment": run.experiment,

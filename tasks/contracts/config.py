@@ -213,6 +213,9 @@ class RegistrySection(Section):
     model_name: str = Field("assistant", description="registered model in MLflow")
     experiment: str = Field("llm-retrain", description="MLflow experiment of the runs")
     tracking_uri: str = Field("", description="MLflow tracking server; empty: sqlite in the state directory")
+    wait_seconds: float = Field(
+        1_800.0, ge=0, description="how long registering and promotion wait for an MLflow that does not answer"
+    )
 
     @field_validator("model_name")
     @classmethod

@@ -63,6 +63,11 @@ class Home:
         return self.root / "mlflow" / "artifacts"
 
     @property
+    def unsent(self) -> Path:
+        """What MLflow has not taken yet, a file a run."""
+        return self.root / "mlflow" / "unsent"
+
+    @property
     def prefect(self) -> Path:
         """PREFECT_HOME of the embedded server, so that runs stay visible after `llm-retrain up`."""
         return self.root / "prefect"

@@ -55,20 +55,28 @@ def append_jsonl(path: Path, record: dict[str, Any]) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        _append(descriptor, (canonical_json(record) + "\n").encode())
+        append_line(descriptor, record, synced=True)
     finally:
         os.close(descriptor)
 
 
-def _append(descriptor: int, line: bytes) -> None:
-    """Write a whole line or none, on a line of its own even if a power cut tore the one before."""
+def append_line(descriptor: int, record: dict[str, Any], synced: bool) -> None:
+    """Write a whole line or none, on a line of its own even if a power cut tore the one before.
+
+    Args:
+        descriptor: open for reading and appending; the caller keeps others from writing.
+        record: what the line says.
+        synced: wait until it is on the disk; without, a power cut may lose the last seconds, a killed process nothing.
+    """
+    line = (canonical_json(record) + "\n").encode()
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
         line = b"\n" + line
     try:
         while line:
             line = line[os.write(descriptor, line) :]
-        os.fsync(descriptor)
+        if synced:
+            os.fsync(descriptor)
     except OSError:
         os.ftruncate(descriptor, size)
         raise

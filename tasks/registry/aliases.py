@@ -7,6 +7,7 @@ from tasks.contracts.config import RegistrySection
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
 from tasks.registry.connection import connect
+from tasks.registry.outage import reading
 
 _IN_WRITING_ORDER = ("previous", "champion", "challenger")
 
@@ -21,7 +22,7 @@ def read_aliases(registry: RegistrySection, home: Home) -> dict[str, int]:
 
     client = connect(registry, home)
     try:
-        found = client.get_registered_model(registry.model_name).aliases
+        found = reading(lambda: client.get_registered_model(registry.model_name)).aliases
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return {}

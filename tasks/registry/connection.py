@@ -1,10 +1,12 @@
 """The connection to MLflow: a tracking server if one is configured, otherwise sqlite in the state directory."""
 
+import os
 from typing import TYPE_CHECKING
 
 from tasks.contracts.config import RegistrySection
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
+from tasks.registry.outage import reading
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -13,6 +15,17 @@ if TYPE_CHECKING:
 _KIND = "mlflow.experimentKind"
 """The tag by which MLflow opens an experiment on training runs and their curves rather than on chat traces."""
 
+_CLIENT = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # where `--json` prints
+}
+"""What MLflow's client reads at each request; by its defaults a call to a server that hangs takes a quarter of an hour.
+
+It repeats any request, also one that makes something anew and whose answer alone was lost; so repeating is ours, where
+it is known to be safe (`reading`, `patiently`, the journal). What the user has set stays.
+"""
+
 
 def tracking_uri(registry: RegistrySection, home: Home) -> str:
     """Return where runs and versions are kept."""
@@ -20,7 +33,7 @@ def tracking_uri(registry: RegistrySection, home: Home) -> str:
 
 
 def connect(registry: RegistrySection, home: Home) -> "MlflowClient":
-    """Return a client; makes the sqlite database on first use.
+    """Return a client whose requests end soon; makes the sqlite database on first use.
 
     Raises:
         RegistryError: registry.tracking_uri does not answer or the database cannot be opened.
@@ -28,13 +41,15 @@ def connect(registry: RegistrySection, home: Home) -> "MlflowClient":
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    for name, value in _CLIENT.items():
+        os.environ.setdefault(name, value)
     uri = tracking_uri(registry, home)
     if not registry.tracking_uri:
         home.mlflow_database.parent.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient(tracking_uri=uri)
     try:
-        client.search_experiments(max_results=1)
+        reading(lambda: client.search_experiments(max_results=1))
     except MlflowException as error:
         raise RegistryError(f"registry.tracking_uri is {uri!r}, which does not answer: {error.message}") from error
     return client
@@ -44,7 +59,7 @@ def experiment_id(client: "MlflowClient", registry: RegistrySection, home: Home)
     """Return the id of the configured experiment, creating it on first use."""
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(registry.experiment)
+    found = reading(lambda: client.get_experiment_by_name(registry.experiment))
     if found is None:
         location = None if registry.tracking_uri else home.mlflow_artifacts.as_uri()
         try:

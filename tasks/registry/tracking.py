@@ -1,7 +1,7 @@
 """Runs in MLflow: parameters, the loss curve while it grows, data sets, scores, tables and the verdict."""
 
+import base64
 import json
-import logging
 import math
 import time
 from collections.abc import Iterator
@@ -9,103 +9,156 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.contracts.artifacts import DatasetRef, EvalReport, GateDecision, Parity, Review
 from tasks.contracts.config import RegistrySection, RetrainConfig
+from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl
-from tasks.registry.connection import connect, experiment_id
+from tasks.registry.connection import connect, experiment_id, tracking_uri
+from tasks.registry.journal import Journal, open_journal
+from tasks.registry.leftovers import send_leftovers
+from tasks.registry.sender import Sender
 from tasks.registry.training_curve import TrainingCurve
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-log = logging.getLogger("llm_retrain.registry")
 
 _PROFILED_ROWS = 20_000
 
 
 @contextmanager
 def tracked_run(config: RetrainConfig, home: Home, reason: str, tags: dict[str, str]) -> "Iterator[TrackedRun]":
-    """Open an MLflow run for a retraining; it ends FAILED if the block raises, FINISHED otherwise."""
+    """Open an MLflow run for a retraining; it ends FAILED if the block raises, FINISHED otherwise.
+
+    Raises:
+        RegistryError: MLflow does not answer, or does not take a new run.
+    """
     client = connect(config.registry, home)
-    run = client.create_run(
-        experiment_id(client, config.registry, home),
-        run_name=time.strftime("retrain-%Y%m%d-%H%M%S"),
-        tags={"llm_retrain.kind": "retrain", "llm_retrain.reason": reason, **tags},
-    )
-    tracked = TrackedRun(client, run.info.run_id, run.info.experiment_id)
-    with ended(tracked):
+    send_leftovers(client, config.registry, home)
+    kind = {"llm_retrain.kind": "retrain", "llm_retrain.reason": reason}
+    with ended(TrackedRun(*new_run(client, config.registry, home, "retrain", {**kind, **tags}))) as tracked:
         tracked.log_config(config)
         yield tracked
 
 
+def new_run(
+    client: "MlflowClient", registry: RegistrySection, home: Home, name: str, tags: dict[str, str]
+) -> "tuple[MlflowClient, str, str, Journal]":
+    """Create a run named after its kind and the time, and return what a `TrackedRun` is made of.
+
+    Raises:
+        RegistryError: MLflow does not take it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        experiment = experiment_id(client, registry, home)
+        run_id = client.create_run(experiment, run_name=time.strftime(f"{name}-%Y%m%d-%H%M%S"), tags=tags).info.run_id
+    except MlflowException as error:
+        raise RegistryError(f"{tracking_uri(registry, home)} does not take a new run: {error.message}") from error
+    return client, run_id, experiment, open_journal(run_id, registry, home)
+
+
 @contextmanager
-def ended(tracked: "TrackedRun") -> Iterator[None]:
+def ended(tracked: "Run") -> "Iterator[Run]":
     """End a run after the block: FAILED with the error if it raises, otherwise with the status that it has by then."""
     try:
-        yield
+        yield tracked
     except BaseException as error:
-        try:
-            tracked.flush_training()
-            tracked.set_tags({"llm_retrain.error": f"{type(error).__name__}: {error}"[:4_000]})
-            tracked.client.set_terminated(tracked.run_id, status="FAILED")
-        except Exception as unwritten:  # it must not hide why the run failed
-            log.warning("The failure of run %s is not in MLflow: %s", tracked.run_id, unwritten)
+        tracked.status = "FAILED"
+        tracked.set_tags({"llm_retrain.error": f"{type(error).__name__}: {error}"[:4_000]})
         raise
-    tracked.client.set_terminated(tracked.run_id, status=tracked.status)
+    finally:
+        tracked.close()
 
 
 class TrackedRun:
-    """One MLflow run of the loop."""
+    """One MLflow run of the loop. What it logs goes through its journal: nobody waits for MLflow, and nothing is lost.
 
-    def __init__(self, client: "MlflowClient", run_id: str, experiment: str) -> None:
+    Args:
+        client: of the MLflow that holds the run.
+        run_id: the run.
+        experiment: the id of its experiment.
+        journal: of the run; the run closes it.
+    """
+
+    def __init__(self, client: "MlflowClient", run_id: str, experiment: str, journal: Journal) -> None:
         self.client, self.run_id, self.experiment = client, run_id, experiment
         self.status = "FINISHED"
-        self._curve = TrainingCurve(client, run_id)
+        self._curve, self._sender = TrainingCurve(), Sender(client, journal)
 
     def log_training(self, event: dict[str, Any]) -> None:
         """Log an event of the training: a point of a curve, or a tag for what befell it."""
-        self._curve.add(event)
+        entry = self._curve.entry_of(event)
+        if entry is not None:
+            self._sender.add(entry, urgent=False)
+
+    def go_on_with_curve(self) -> None:
+        """Leave out what a resumed training tells again and an earlier process has told MLflow."""
+        for kind, key in (("step", "train/loss"), ("validation", "validation/loss")):
+            self._curve.skip(kind, max((p.step for p in self.client.get_metric_history(self.run_id, key)), default=0))
 
     def flush_training(self) -> None:
-        """Send what was not sent yet.
+        """Give MLflow some seconds for what was not sent yet; what it does not take is sent later.
 
         Raises:
-            MlflowException: MLflow did not take it.
+            RegistryError: MLflow refused something for good.
         """
-        self._curve.flush()
+        self._sender.flush()
+        if self._sender.refused:
+            raise RegistryError(f"MLflow refused for run {self.run_id}: {'; '.join(self._sender.refused)}")
+
+    def close(self) -> None:
+        """End the run with its status."""
+        self._sender.add({"kind": "end", "status": self.status, "time": int(time.time() * 1_000)})
+        self._sender.close()
 
     def set_tags(self, tags: dict[str, str]) -> None:
         """Set several tags at once."""
-        from mlflow.entities import RunTag
+        self._sender.add({"kind": "facts", "params": {}, "tags": tags})
 
-        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    def log_params(self, params: dict[str, str]) -> None:
+        """Log settings of the run; MLflow refuses another value later."""
+        self._sender.add({"kind": "facts", "params": params, "tags": {}})
+
+    def log_metrics(self, figures: dict[str, float], step: int = 0) -> None:
+        """Log figures that are measured once; those that are not finite are left out."""
+        now = int(time.time() * 1_000)
+        points = [[key, float(value), now, step] for key, value in figures.items() if math.isfinite(value)]
+        self._sender.add({"kind": "points", "metrics": points})
+
+    def log_dict(self, content: dict[str, Any], name: str) -> None:
+        """Log a JSON file."""
+        self._sender.add({"kind": "dict", "content": content, "name": name})
+
+    def log_directory(self, path: Path, name: str) -> None:
+        """Log a directory of the store, which is read when it is sent."""
+        self._sender.add({"kind": "directory", "path": str(path), "to": name})
+
+    def log_file(self, path: Path) -> None:
+        """Log a small file, which may be gone when it is sent."""
+        content = base64.b64encode(path.read_bytes()).decode("ascii")
+        self._sender.add({"kind": "file", "base64": content, "name": path.name})
 
     def log_config(self, config: RetrainConfig) -> None:
         """Log every setting as a parameter, and the whole as `config.json`."""
-        from mlflow.entities import Param
-
         settings = config.model_dump(mode="json")
-        params = [
-            Param(f"{section}.{key}", json.dumps(value) if isinstance(value, list | dict) else str(value))
+        params = {
+            f"{section}.{key}": json.dumps(value) if isinstance(value, list | dict) else str(value)
             for section, values in settings.items()
             for key, value in values.items()
-            if (section, key) != ("training", "learning_rate")
-        ]
+        }
         # Left empty it is the method's own, and a comparison of runs wants the figure.
-        params.append(Param("training.learning_rate", str(config.training.peak_learning_rate)))
-        self.client.log_batch(self.run_id, params=params)
-        self.client.log_dict(self.run_id, settings, "config.json")
+        params["training.learning_rate"] = str(config.training.peak_learning_rate)
+        self.log_params(params)
+        self.log_dict(settings, "config.json")
 
     def log_estimate(self, estimate: dict[str, float]) -> None:
         """Log bytes and seconds of the training, as estimated before it and as measured."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1_000)
-        metrics = [Metric(f"train/{name}", float(value), now, 0) for name, value in estimate.items()]
-        self.client.log_batch(self.run_id, metrics=metrics)
+        self.log_metrics({f"train/{name}": value for name, value in estimate.items()})
 
     def log_dataset(self, dataset: DatasetRef) -> None:
         """Log the training and evaluation rows as inputs of the run, with the data set's digest.
@@ -114,7 +167,6 @@ class TrackedRun:
         """
         import pandas as pd
         from mlflow.data.pandas_dataset import from_pandas
-        from mlflow.entities import DatasetInput, InputTag
 
         inputs = []
         for split, context in (("train", "training"), ("eval", "evaluation")):
@@ -122,8 +174,8 @@ class TrackedRun:
             frame = pd.DataFrame([_flat_row(row) for row in rows])
             digest = dataset.digest if split == "train" else dataset.eval_digest
             logged = from_pandas(frame, name=f"{split} rows", digest=digest[:36])
-            inputs.append(DatasetInput(logged._to_mlflow_entity(), [InputTag("mlflow.data.context", context)]))
-        self.client.log_inputs(self.run_id, inputs)
+            inputs.append({"dataset": dict(logged._to_mlflow_entity()), "context": context})
+        self._sender.add({"kind": "inputs", "inputs": inputs})
         accounting = {
             "rows_read": dataset.rows_read,
             "train": dataset.train_rows,
@@ -133,13 +185,10 @@ class TrackedRun:
             "cleaning_steps": dataset.steps,
             "digest": dataset.digest,
         }
-        self.client.log_dict(self.run_id, accounting, "dataset.json")
+        self.log_dict(accounting, "dataset.json")
 
     def log_report(self, report: EvalReport) -> None:
         """Log scores with their intervals, the differences, the report, and all answers side by side as a table."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1_000)
         figures: dict[str, float] = {}
         for system, scores in report.scores.items():
             for metric, interval in scores.items():
@@ -153,28 +202,20 @@ class TrackedRun:
                 name = f"candidate_minus_{baseline}/{metric}"
                 figures |= {name: interval.value, f"{name}/low": interval.low, f"{name}/high": interval.high}
                 figures |= {f"{name}/p_better": interval.p_better, f"{name}/p_worse": interval.p_worse}
-        points = [Metric(key, value, now, 0) for key, value in figures.items() if math.isfinite(value)]
-        self.client.log_batch(self.run_id, metrics=points)
-        self.client.log_artifacts(self.run_id, str(report.path), "report")
-        table = list(read_jsonl(report.path / "predictions.jsonl"))
+        self.log_metrics(figures)
+        self.log_directory(report.path, "report")
         columns = ["slice", "prompt", "reference", *report.scores]
-        self.client.log_table(self.run_id, {key: [row[key] for row in table] for key in columns}, "predictions.json")
+        path = str(report.path / "predictions.jsonl")
+        self._sender.add({"kind": "table", "path": path, "columns": columns, "name": "predictions.json"})
 
     def log_parity(self, parity: Parity) -> None:
         """Log what each form of the model makes of the references."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1_000)
-        metrics = [
-            Metric(f"parity/{form.name}/{name}", figure, now, 0)
-            for form in parity.forms
-            for name, figure in (("nats_a_token", form.nats_a_token), ("likeliest", form.likeliest))
-        ]
-        self.client.log_batch(self.run_id, metrics=metrics)
+        figures = {f"parity/{form.name}/nats_a_token": form.nats_a_token for form in parity.forms}
+        self.log_metrics(figures | {f"parity/{form.name}/likeliest": form.likeliest for form in parity.forms})
 
     def log_review(self, review: Review) -> None:
         """Log the page on the verdict, which MLflow shows among the run's artifacts."""
-        self.client.log_artifacts(self.run_id, str(review.path), "review")
+        self.log_directory(review.path, "review")
 
     def log_decision(self, decision: GateDecision) -> None:
         """Log the verdict as a tag and the whole decision as `decision.json`."""
@@ -185,32 +226,23 @@ class TrackedRun:
                 "mlflow.note.content": f"**{decision.verdict}**\n\n" + "\n".join(f"- {r}" for r in decision.reasons),
             }
         )
-        self.client.log_dict(self.run_id, asdict(decision), "decision.json")
+        self.log_dict(asdict(decision), "decision.json")
+
+
+Run = TypeVar("Run", bound=TrackedRun)
 
 
 def record_drift(verdict: dict[str, Any], version: int, registry: RegistrySection, home: Home) -> str:
     """Record a drift verdict, whether it triggers or not, as an MLflow run; return its id."""
-    from mlflow.entities import Metric, RunTag
-
     client = connect(registry, home)
-    run = client.create_run(
-        experiment_id(client, registry, home),
-        run_name=time.strftime("monitor-%Y%m%d-%H%M%S"),
-        tags={"llm_retrain.kind": "monitor", "llm_retrain.champion": str(version)},
-    )
-    now = int(time.time() * 1_000)
-    figures = {k: float(v) for k, v in verdict.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    client.log_batch(
-        run.info.run_id,
-        metrics=[Metric(f"drift/{key}", value, now, 0) for key, value in figures.items()],
-        tags=[
-            RunTag("llm_retrain.drifted", str(bool(verdict["drifted"])).lower()),
-            RunTag("llm_retrain.reason", str(verdict["reason"])),
-        ],
-    )
-    client.log_dict(run.info.run_id, verdict, "drift.json")
-    client.set_terminated(run.info.run_id, status="FINISHED")
-    return str(run.info.run_id)
+    kind = {"llm_retrain.kind": "monitor", "llm_retrain.champion": str(version)}
+    with ended(TrackedRun(*new_run(client, registry, home, "monitor", kind))) as tracked:
+        figures = {k: float(v) for k, v in verdict.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        tracked.log_metrics({f"drift/{key}": value for key, value in figures.items()})
+        drifted = {"llm_retrain.drifted": str(bool(verdict["drifted"])).lower()}
+        tracked.set_tags({**drifted, "llm_retrain.reason": str(verdict["reason"])})
+        tracked.log_dict(verdict, "drift.json")
+    return tracked.run_id
 
 
 def last_runs(registry: RegistrySection, home: Home, count: int) -> list[dict[str, str]]:

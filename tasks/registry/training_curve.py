@@ -1,15 +1,10 @@
 """The curves of a training in MLflow while they grow, and tags for what befell it."""
 
-import logging
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric
-
-log = logging.getLogger("llm_retrain.registry")
+from tasks.registry.journal import Entry
 
 _STEP_METRICS = (
     "loss",
@@ -23,74 +18,44 @@ _STEP_METRICS = (
     "reward_margin",
     "reward_accuracy",
 )
-_FLUSH_SECONDS = 3.0
-_METRICS_A_BATCH = 1_000
-"""MLflow's own limit."""
 
 
 class TrainingCurve:
-    """Sends points in batches every few seconds, because single metrics are 20 times slower.
+    """Makes entries of a run's journal of what a training says.
 
-    What cannot be sent, for example because the database is locked, is sent with the next batch: hours of training do
-    not end for it. A resumed training tells again what it told before; every point is sent once.
+    A resumed training tells again what it told before; every point is an entry once.
     """
 
-    def __init__(self, client: "MlflowClient", run_id: str) -> None:
-        self._client, self._run_id = client, run_id
-        self._metrics: list[Metric] = []
-        self._tags: dict[str, str] = {}
+    def __init__(self) -> None:
         self._last: dict[str, int] = {}
-        self._flushed = time.monotonic()
 
-    def add(self, event: dict[str, Any]) -> None:
-        """Add what an event of the training process says; events that say nothing for MLflow are ignored."""
+    def skip(self, kind: str, step: int) -> None:
+        """Leave out events "step" or "validation" up to a step: the run has them."""
+        self._last[kind] = max(step, self._last.get(kind, 0))
+
+    def entry_of(self, event: dict[str, Any]) -> Entry | None:
+        """Return what an event of the training process says; None if it says nothing for MLflow."""
         kind = event["event"]
         if kind in ("step", "validation"):
             if event["step"] <= self._last.get(kind, 0):
-                return
+                return None
             self._last[kind] = event["step"]
-            self._add_points(event, _STEP_METRICS if kind == "step" else ("loss",), "train" if kind == "step" else kind)
-        elif kind in _TAGS:
+            return _points(event, _STEP_METRICS if kind == "step" else ("loss",), "train" if kind == "step" else kind)
+        if kind in _TAGS:
             key, spelled = _TAGS[kind]
-            self._tags[f"llm_retrain.{key}"] = spelled.format(**event)
-        else:
-            return
-        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
-            self._try_to_flush()
+            return {"kind": "facts", "params": {}, "tags": {f"llm_retrain.{key}": spelled.format(**event)}}
+        return None
 
-    def flush(self) -> None:
-        """Send what was not sent yet.
 
-        Raises:
-            MlflowException: MLflow did not take it; it is kept, and can be sent again.
-        """
-        from mlflow.entities import RunTag
-
-        if self._tags:
-            self._client.log_batch(self._run_id, tags=[RunTag(key, value) for key, value in self._tags.items()])
-            self._tags.clear()
-        while self._metrics:
-            self._client.log_batch(self._run_id, metrics=self._metrics[:_METRICS_A_BATCH])
-            del self._metrics[:_METRICS_A_BATCH]
-        self._flushed = time.monotonic()
-
-    def _add_points(self, event: dict[str, Any], names: tuple[str, ...], prefix: str) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1_000)
-        for name in names:
-            value = event.get(name)
-            if value is not None and math.isfinite(value):
-                self._metrics.append(Metric(f"{prefix}/{name}", float(value), now, event["step"]))
-
-    def _try_to_flush(self) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self.flush()
-        except MlflowException as error:
-            self._flushed = time.monotonic()
-            log.warning("The training's curves are behind by %d points, sent again: %s", len(self._metrics), error)
+def _points(event: dict[str, Any], names: tuple[str, ...], prefix: str) -> Entry:
+    now = int(time.time() * 1_000)
+    figures = {f"{prefix}/{name}": event.get(name) for name in names}
+    points = [
+        [key, float(value), now, event["step"]]
+        for key, value in figures.items()
+        if value is not None and math.isfinite(value)
+    ]
+    return {"kind": "points", "metrics": points}
 
 
 _TAGS = {

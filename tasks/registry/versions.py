@@ -27,6 +27,7 @@ from tasks.contracts.jsonl import digest_of
 from tasks.registry.connection import connect
 from tasks.registry.ledger import rolled_back_versions
 from tasks.registry.model_card import model_card
+from tasks.registry.outage import patiently, reading
 from tasks.registry.tracking import TrackedRun
 
 if TYPE_CHECKING:
@@ -72,33 +73,62 @@ def register_version(
     """Register a candidate, whatever its verdict, as a LoggedModel with adapter, tokenizer, card, config and report.
 
     Rejected versions are registered too: they can be looked at, compared and found again, and only the verdict
-    "promote" or "inconclusive" gets the alias `challenger`.
+    "promote" or "inconclusive" gets the alias `challenger`. A version with the same tags, judged before and not rolled
+    out, for example because Triton was down, is returned as it is. It waits for an MLflow that does not answer.
+
+    Raises:
+        RegistryError: MLflow refused something that the run has logged, or did not answer in `registry.wait_seconds`.
+    """
+    run.flush_training()
+    return patiently(lambda: _register(candidate, config, run, champion, home), "registering", config.registry)
+
+
+def _register(
+    candidate: Candidate, config: RetrainConfig, run: TrackedRun, champion: RegisteredVersion | None, home: Home
+) -> RegisteredVersion:
+    """Register a candidate, or what is missing of it after an attempt that got half-way.
+
+    MLflow may have made something and only the answer was lost: what makes anew is called where nothing is found.
     """
     import mlflow
-    from mlflow.entities import LoggedModelOutput
 
     client, name = run.client, config.registry.model_name
     tags = _tags(candidate, config, champion)
     same = next((v for v in list_versions(config.registry, home) if v.tags.items() >= tags.items()), None)
-    if same is not None:  # judged before and not rolled out, for example because Triton was down
-        run.set_tags({"llm_retrain.version": str(same.version)})
-        return same
-    logged = client.create_logged_model(
-        run.experiment, name=name, source_run_id=run.run_id, tags=tags, model_type="adapter"
-    )
+    if same is None:
+        # register_model also leaves the tag by which MLflow's pages lead from the logged model to its version.
+        mlflow.register_model(f"models:/{_logged_model(candidate, config, run, tags)}", name, tags=tags)
+        same = next(v for v in list_versions(config.registry, home) if v.tags.items() >= tags.items())
+    run.set_tags({"llm_retrain.version": str(same.version)})
+    if not client.get_model_version(name, str(same.version)).description:
+        if candidate.decision.verdict != "reject":
+            client.set_registered_model_alias(name, "challenger", str(same.version))
+        verdict = f"{candidate.decision.verdict}: {' '.join(candidate.decision.reasons)}"
+        client.update_model_version(
+            name, str(same.version), description=verdict
+        )  # last: it says that nothing is missing
+    return same
+
+
+def _logged_model(candidate: Candidate, config: RetrainConfig, run: TrackedRun, tags: dict[str, str]) -> str:
+    """Return the id of the run's LoggedModel, complete."""
+    from mlflow.entities import LoggedModelOutput
+
+    client, name = run.client, config.registry.model_name
+    found = client.search_logged_models([run.experiment], filter_string=f"source_run_id = '{run.run_id}'")
+    logged = found[0] if found else None
+    if logged is None:
+        logged = client.create_logged_model(
+            run.experiment, name=name, source_run_id=run.run_id, tags=tags, model_type="adapter"
+        )
     with tempfile.TemporaryDirectory(prefix="llm-retrain-model-") as folder:
         _assemble(Path(folder), candidate, config)
         client.log_model_artifacts(logged.model_id, folder)
     client.finalize_logged_model(logged.model_id, "READY")
-    client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    # register_model also leaves the tag by which MLflow's pages lead from the logged model to its version.
-    version = mlflow.register_model(f"models:/{logged.model_id}", name, tags=tags)
-    verdict = f"{candidate.decision.verdict}: {' '.join(candidate.decision.reasons)}"
-    client.update_model_version(name, version.version, description=verdict)
-    run.set_tags({"llm_retrain.version": str(version.version)})
-    if candidate.decision.verdict != "reject":
-        client.set_registered_model_alias(name, "challenger", version.version)
-    return _as_reference(version, home)
+    outputs = client.get_run(run.run_id).outputs
+    if outputs is None or logged.model_id not in {output.model_id for output in outputs.model_outputs}:
+        client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return str(logged.model_id)
 
 
 def find_version(registry: RegistrySection, number: int, home: Home) -> RegisteredVersion:
@@ -121,8 +151,9 @@ def find_version_by_alias(registry: RegistrySection, alias: str, home: Home) -> 
     """Return the version that an alias points to, or None."""
     from mlflow.exceptions import MlflowException
 
+    client = connect(registry, home)
     try:
-        return _as_reference(connect(registry, home).get_model_version_by_alias(registry.model_name, alias), home)
+        return _as_reference(reading(lambda: client.get_model_version_by_alias(registry.model_name, alias)), home)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
@@ -149,7 +180,8 @@ def settings_of(version: RegisteredVersion, registry: RegistrySection, home: Hom
 
 def list_versions(registry: RegistrySection, home: Home) -> list[RegisteredVersion]:
     """Return all versions that llm-retrain registered, newest first; others are named in the log and left out."""
-    found = connect(registry, home).search_model_versions(f"name = '{registry.model_name}'", max_results=10_000)
+    client = connect(registry, home)
+    found = reading(lambda: client.search_model_versions(f"name = '{registry.model_name}'", max_results=10_000))
     versions = []
     for version in found:
         try:

@@ -3,6 +3,7 @@
 from tasks.contracts.config import validate_config
 from tasks.contracts.home import Home
 from tasks.contracts.methods import METHODS
+from tasks.registry import outage
 from tasks.registry.sweep_runs import sweep_run
 
 
@@ -31,8 +32,47 @@ def test_a_trial_shows_the_learning_rate_it_takes_and_the_settings_it_uses(tmp_p
     with sweep_run(config, home, {}, "") as sweep:
         for number, method in enumerate(("lora", "full")):
             with sweep.trial(number, config, {"method": method, "rank": 8}, "") as trial:
+                trial.flush_training()
                 shown.append(sweep.client.get_run(trial.run_id).data.params)
     assert [params["training.learning_rate"] for params in shown] == [
         str(METHODS[m].learning_rate) for m in ("lora", "full")
     ]
     assert [params["training.rank"] for params in shown] == ["8", "32"], "full has none, and it stays as configured"
+
+
+def test_a_trial_that_goes_on_tells_its_curve_once_although_the_training_tells_it_again(tmp_path, empty_registry):
+    home, config, settings = empty_registry(Home(tmp_path)), config_of(), {"rank": 8}
+    told = [{"event": "step", "step": number, "loss": 1.0} for number in (1, 2, 3)]
+    told += [{"event": "validation", "step": 2, "loss": 2.0}]
+    with sweep_run(config, home, {}, "") as sweep, sweep.trial(0, config, settings, "") as trial:
+        trial.log_training(told[0])
+        trial.log_training(told[3])
+    with sweep_run(config, home, {}, sweep.run_id) as again, again.trial(0, config, settings, trial.run_id) as resumed:
+        for event in told:
+            resumed.log_training(event)
+    history = again.client.get_metric_history
+    assert [point.step for point in history(trial.run_id, "train/loss")] == [1, 2, 3]
+    assert [point.step for point in history(trial.run_id, "validation/loss")] == [2]
+
+
+def test_a_trial_whose_run_was_made_although_the_answer_was_lost_goes_into_that_run(
+    tmp_path, empty_registry, monkeypatch
+):
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setattr(outage, "_POLL_SECONDS", 0.01)
+    home, config = empty_registry(Home(tmp_path)), config_of()
+    with sweep_run(config, home, {}, "") as sweep:
+        create, failures = sweep.client.create_run, iter([MlflowException("the answer was lost")])
+
+        def create_run(*args, **kwargs):
+            made = create(*args, **kwargs)
+            for failure in failures:
+                raise failure
+            return made
+
+        monkeypatch.setattr(sweep.client, "create_run", create_run)
+        with sweep.trial(0, config, {"rank": 8}, ""):
+            pass
+        runs = sweep.client.search_runs([sweep.experiment], "tags.`llm_retrain.kind` = 'trial'")
+    assert [run.info.status for run in runs] == ["FINISHED"]

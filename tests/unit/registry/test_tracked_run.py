@@ -2,27 +2,40 @@
 
 import pytest
 
-from tasks.contracts.config import RetrainConfig
+from tasks.contracts.config import RegistrySection, RetrainConfig
+from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
 from tasks.contracts.methods import METHODS
-from tasks.registry import training_curve
+from tasks.registry import sender
+from tasks.registry.connection import connect
+from tasks.registry.journal import open_journal
 from tasks.registry.tracking import TrackedRun, tracked_run
 
 
 class Client:
-    """An MLflow client that takes metrics and tags, except while it is locked."""
+    """An MLflow client that takes metrics, parameters, tags and JSON files, except while it is locked."""
 
     def __init__(self):
-        self.locked, self.points, self.tags = False, [], {}
+        self.locked, self.points, self.params, self.tags, self.kept, self.calls = False, [], {}, {}, {}, 0
 
-    def log_batch(self, _run_id, metrics=(), tags=()):
+    def log_batch(self, _run_id, metrics=(), params=(), tags=()):
         from mlflow.exceptions import MlflowException
 
         assert len(metrics) <= 1_000
         if self.locked:
             raise MlflowException("database is locked")
+        self.calls += 1
         self.points += [(metric.key, metric.step, metric.value) for metric in metrics]
+        self.params |= {param.key: param.value for param in params}
         self.tags |= {tag.key: tag.value for tag in tags}
+
+    def log_dict(self, _run_id, content, name):
+        self.kept[name] = content
+
+    def get_metric_history(self, _run_id, key):
+        from mlflow.entities import Metric
+
+        return [Metric(name, value, 0, step) for name, step, value in self.points if name == key]
 
     def steps(self, key):
         return [step for name, step, _ in self.points if name == key]
@@ -34,40 +47,47 @@ def step(number, **facts):
 
 
 @pytest.fixture
-def run(monkeypatch):
-    monkeypatch.setattr(training_curve, "_FLUSH_SECONDS", -1.0)  # send every step
-    return TrackedRun(Client(), "run", "1")
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(sender, "_FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr(sender, "_RETRY_SECONDS", 0.01)
+    return TrackedRun(Client(), "run", "1", open_journal("run", RegistrySection(), Home(tmp_path)))
 
 
 def test_steps_that_mlflow_did_not_take_are_sent_with_the_next(run, caplog):
     run.log_training(step(1))
+    run.flush_training()
     run.client.locked = True
     run.log_training(step(2))
-    assert "behind by 4 points, sent again: database is locked" in caplog.text
+    run.flush_training()
+    assert "does not take what run run has to say" in caplog.text and "database is locked" in caplog.text
     run.client.locked = False
     run.log_training(step(3))
+    run.flush_training()
     assert run.client.steps("train/loss") == [1, 2, 3]
 
 
-def test_a_training_does_not_end_for_its_curve_but_a_run_without_its_curve_does_not_go_on(run):
+def test_a_run_goes_on_without_its_curve_and_not_with_one_that_mlflow_refused(run, monkeypatch):
     from mlflow.exceptions import MlflowException
 
     run.client.locked = True
     run.log_training(step(4))
-    with pytest.raises(MlflowException, match="database is locked"):
-        run.flush_training()
-    run.client.locked = False
     run.flush_training()
-    assert run.client.steps("train/loss") == [4]
+    monkeypatch.setattr(
+        run.client, "log_batch", lambda *_, **__: (_ for _ in ()).throw(MlflowException("too long", error_code=1000))
+    )
+    with pytest.raises(RegistryError, match=r"MLflow refused for run run: points train/loss.*too long"):
+        run.flush_training()
 
 
-def test_points_are_sent_in_batches_and_not_one_by_one(monkeypatch):
-    run = TrackedRun(Client(), "run", "1")
+def test_points_are_sent_in_batches_and_not_one_by_one(run, monkeypatch):
+    monkeypatch.setattr(sender, "_FLUSH_SECONDS", 3.0)
+    run.set_tags({"first": "1"})
+    run.flush_training()
     for number in range(1, 1_001):
         run.log_training(step(number))
-    assert run.client.points == [], "the seconds are not over"
     run.flush_training()
     assert run.client.steps("train/loss") == list(range(1, 1_001))
+    assert run.client.calls < 50, "4,000 points"
 
 
 def test_memory_validation_and_utilisation_are_curves_of_their_own_at_their_steps(run):
@@ -122,7 +142,7 @@ def test_the_curve_of_a_run_that_failed_is_there_up_to_its_failure(tmp_path, emp
     assert tracked.client.get_run(tracked.run_id).info.status == "FAILED"
 
 
-def test_why_a_run_failed_is_not_hidden_by_an_mlflow_that_does_not_answer(
+def test_why_a_run_failed_is_not_hidden_by_an_mlflow_that_does_not_answer_and_the_next_run_tells_it(
     tmp_path, empty_registry, monkeypatch, caplog
 ):
     from mlflow.exceptions import MlflowException
@@ -130,37 +150,49 @@ def test_why_a_run_failed_is_not_hidden_by_an_mlflow_that_does_not_answer(
     def refuse(*_, **__):
         raise MlflowException("no answer")
 
+    home = empty_registry(Home(tmp_path))
     with (
         pytest.raises(ValueError, match="the reason"),
-        tracked_run(RetrainConfig(), empty_registry(Home(tmp_path)), "test", {}) as tracked,
+        tracked_run(RetrainConfig(), home, "test", {}) as tracked,
     ):
-        monkeypatch.setattr(tracked.client, "log_batch", refuse)
+        tracked.flush_training()
+        for name in ("log_batch", "set_terminated"):
+            monkeypatch.setattr(tracked.client, name, refuse)
         raise ValueError("the reason")
-    assert "is not in MLflow: no answer" in caplog.text
+    assert "MLflow has not taken 2 entries of run" in caplog.text
+    with tracked_run(RetrainConfig(), home, "test", {}) as after:
+        told = after.client.get_run(tracked.run_id)
+    assert (told.info.status, told.data.tags["llm_retrain.error"]) == ("FAILED", "ValueError: the reason")
 
 
-def test_the_learning_rate_that_was_taken_is_a_parameter_and_the_settings_are_kept_as_they_were_given():
-    class Params(Client):
-        def log_batch(self, _run_id, params=()):
-            self.params = {param.key: param.value for param in params}
+def test_a_run_is_not_begun_where_mlflow_does_not_take_it(tmp_path, empty_registry, monkeypatch):
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-        def log_dict(self, _run_id, content, name):
-            self.kept = (name, content)
+    home = empty_registry(Home(tmp_path))
+    connect(RegistrySection(), home)
+    monkeypatch.setattr(MlflowClient, "create_run", lambda *_, **__: (_ for _ in ()).throw(MlflowException("500")))
+    with (
+        pytest.raises(RegistryError, match=r"mlflow\.db does not take a new run: 500"),
+        tracked_run(RetrainConfig(), home, "test", {}),
+    ):
+        raise AssertionError("trained")
 
-    run = TrackedRun(Params(), "run", "1")
+
+def test_the_learning_rate_that_was_taken_is_a_parameter_and_the_settings_are_kept_as_they_were_given(run):
     run.log_config(RetrainConfig.model_validate({"training": {"method": "ia3"}}))
+    run.flush_training()
     assert run.client.params["training.learning_rate"] == str(METHODS["ia3"].learning_rate)
-    assert run.client.kept[0] == "config.json"
-    assert run.client.kept[1]["training"]["learning_rate"] is None
+    assert run.client.kept["config.json"]["training"]["learning_rate"] is None
     run.log_config(RetrainConfig.model_validate({"training": {"learning_rate": 0.25}}))
+    run.flush_training()
     assert run.client.params["training.learning_rate"] == "0.25"
 
 
 def test_what_an_objective_says_of_a_step_beside_its_loss_is_a_metric_too(run):
-    taken = {}
-    run.client.log_batch = lambda _run_id, metrics, **_: taken.update({each.key: each.value for each in metrics})
     run.log_training({**step(1), "reward_margin": 0.5, "reward_accuracy": 0.75, "ewc_penalty": 2.0})
     run.flush_training()
+    taken = {key: value for key, _, value in run.client.points}
     assert {key: taken[f"train/{key}"] for key in ("reward_margin", "reward_accuracy", "ewc_penalty")} == {
         "reward_margin": 0.5,
         "reward_accuracy": 0.75,
