@@ -116,18 +116,21 @@ def status(preset: str | None, file: Path | None, overrides: tuple[str, ...], as
 @config_options
 @json_option
 def history(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Show every version with its verdict, and every move of the champion."""
+    """Show every version with its verdict, and every move of the champion; warns if the ledger was changed."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.overview import version_lines
-        from flows.terminal import render_history
-        from tasks.registry.ledger import read_ledger
+        from flows.terminal import render_history, render_ledger_problems
+        from tasks.registry.ledger import read_ledger, verify_ledger
 
         versions, ledger = version_lines(config, home), read_ledger(home, config.registry.model_name)
+        problems = verify_ledger(home)
         if as_json:
-            click.echo(json.dumps({"versions": versions, "ledger": ledger}, ensure_ascii=False))
+            facts = {"versions": versions, "ledger": ledger, "ledger_problems": [asdict(each) for each in problems]}
+            click.echo(json.dumps(facts, ensure_ascii=False))
         else:
             render_history(console, versions, ledger, config.gate.primary_metric)
+            render_ledger_problems(console, problems, home.ledger)
 
 
 @cli.command()
@@ -206,7 +209,7 @@ def down() -> None:
 @config_options
 @json_option
 def doctor(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Check the machine: Python, pins, disk, memory, processor, ports, Triton."""
+    """Check the machine: Python, pins, disk, memory, processor, ports, Triton; and the ledger."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.doctor import examine, render_findings

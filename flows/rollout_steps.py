@@ -7,7 +7,7 @@ from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
 from tasks.registry.aliases import aliases_after, write_aliases
-from tasks.registry.ledger import LedgerEvent, append_to_ledger, champion_before
+from tasks.registry.ledger import LedgerEvent, append_to_ledger, previous_after_rollback
 from tasks.serving import rollout
 from tasks.serving.repository import remove
 from tasks.serving.routing import read_routing, write_routing
@@ -84,7 +84,7 @@ def move_aliases(move: Move, undo: UndoSteps) -> dict[str, int]:
     one returned to."""
     target, registry = move.target.version, move.config.registry
     if move.outcome == "rolled back":
-        previous = champion_before(move.home, registry.model_name, target)
+        previous = previous_after_rollback(move.home, registry.model_name, move.before, target)
     else:
         previous = move.aliases.get("previous") if move.before == target else move.before
     after = aliases_after(move.aliases, target, previous)

@@ -1,5 +1,6 @@
 """What a person reads in the terminal at the end of a run, and lines about versions. Model output is shown as text."""
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from flows.outcome import Outcome, one_line
 from tasks.contracts.metric_names import facts_of
+from tasks.registry.chain import ChainProblem
 
 _HEADLINE = {
     "promoted": "[bold green]Promoted[/]: version {version} is champion",
@@ -88,6 +90,18 @@ def render_history(console: Console, versions: list[dict[str, Any]], ledger: lis
         ]
         moves.add_row(*(escape(one_line("–" if cell is None else str(cell), 90)) for cell in cells))
     console.print(moves)
+
+
+def render_ledger_problems(console: Console, problems: list[ChainProblem], ledger: Path) -> None:
+    """Warn of what is not as it was written; nothing if all is."""
+    if any(problem.breaks_chain for problem in problems):
+        console.print(
+            f"[bold red]Warning[/]: the ledger {escape(str(ledger))} was changed after it was written; what it says of "
+            "champions and reasons cannot be relied on",
+            soft_wrap=True,
+        )
+    for problem in problems:
+        console.print(f"  • line {problem.line} {escape(problem.what)}", soft_wrap=True)
 
 
 _ALSO_SHOWN = ("perplexity", "length_ratio")

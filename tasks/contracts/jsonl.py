@@ -55,13 +55,13 @@ def append_jsonl(path: Path, record: dict[str, Any]) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        _append(descriptor, (canonical_json(record) + "\n").encode())
+        append_whole(descriptor, (canonical_json(record) + "\n").encode())
     finally:
         os.close(descriptor)
 
 
-def _append(descriptor: int, line: bytes) -> None:
-    """Write a whole line or none, on a line of its own even if a power cut tore the one before."""
+def append_whole(descriptor: int, line: bytes) -> None:
+    """Write a whole line or none, on a line of its own even if a power cut tore the one before; the file is locked."""
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
         line = b"\n" + line

@@ -25,6 +25,7 @@ from flows.terminal import headline, render_outcome
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
+from tasks.registry.ledger import append_to_ledger
 
 COMMANDS = ["data", "doctor", "down", "history", "join", "monitor", "plan", "promote", "rollback"]
 COMMANDS += ["run", "status", "sweep", "up"]
@@ -230,3 +231,19 @@ def test_a_full_disk_is_said_before_anything_long_starts(tmp_path):
     with pytest.raises(EnvironmentProblem, match=r"has 1\.0 GB free and a run needs about 3 GB"):
         check_room(Home(tmp_path), free_bytes=lambda: 1_000_000_000)
     check_room(Home(tmp_path), free_bytes=lambda: 4_000_000_000)
+
+
+def test_history_warns_of_a_ledger_that_was_changed_and_says_where(home):
+    for version in (1, 2, 3):
+        append_to_ledger(home, "promoted", "assistant", version - 1, version, "nightly")
+    with patch.dict(os.environ):
+        whole = CliRunner().invoke(cli, ["history"])
+        assert whole.exit_code == 0, whole.output
+        assert "Warning" not in whole.output
+        home.ledger.write_bytes(home.ledger.read_bytes().replace(b'"to":2', b'"to":9'))
+        warned = CliRunner().invoke(cli, ["history"])
+        facts = json.loads(CliRunner().invoke(cli, ["history", "--json"]).stdout)
+    assert "Warning: the ledger" in warned.output and "was changed after it was written" in warned.output
+    assert "line 3 does not follow from the line before it" in warned.output
+    assert [(problem["line"], problem["breaks_chain"]) for problem in facts["ledger_problems"]] == [(3, True)]
+    assert len(facts["ledger"]) == 3
