@@ -150,16 +150,19 @@ def promote(
 
 
 @cli.command()
+@click.option("--to", type=int, metavar="VERSION", help="Return to this one, which was champion once.")
 @config_options
 @click.option("--reason", default="rolled back by hand", show_default=True, help="Why; goes to the ledger.")
 @json_option
-def rollback(preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool) -> None:
-    """Return to the champion before this one, if it loads and answers as evaluated."""
+def rollback(
+    to: int | None, preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool
+) -> None:
+    """Return to the champion before this one, or to an earlier one, if it loads and answers as evaluated."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.promote import rollback as rollback_flow
 
-        _say_served(console, as_json, rollback_flow(reason=reason, config=config))
+        _say_served(console, as_json, rollback_flow(reason=reason, to=to, config=config))
 
 
 @cli.command()

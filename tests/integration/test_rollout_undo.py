@@ -125,10 +125,12 @@ class Stage:
 
         return settle(self.config.model_copy(update=changes), self.home)
 
-    def roll_back(self):
+    def roll_back(self, to=None):
         """What `llm-retrain rollback` does."""
+        from flows.promote import version_to_return_to
+
         aliases = self.settle()
-        target = find_version(self.config.registry, aliases["previous"], self.home)
+        target = version_to_return_to(to, aliases, self.config.registry, self.home)
         return self.switch(target, "rolled back", aliases["champion"])
 
     def aliases(self):
@@ -323,6 +325,61 @@ rollout.switch_champion(find_version(config.registry, 3, home), config, home, "c
     assert stage.aliases()["champion"] == champion - 1
     if champion == 3:
         assert stage.aliases()["previous"] == 1
+
+
+def test_a_rollback_over_several_versions_serves_the_one_that_was_asked_for(standing):
+    stage, _, _, three = standing
+    stage.switch(three)
+    assert f"{stage.name}-v1" not in stage.published(), "it was retired, and is published anew"
+    assert stage.roll_back(to=1).version == 1
+    assert stage.served_by() == f"{stage.name}-v1"
+    assert stage.aliases() == {"champion": 1}, "nothing came before it"
+    assert stage.events()[-1] == ("rolled back", 3, 1)
+    with pytest.raises(RolloutError, match="its model was rolled back as version 2"):
+        stage.switch(find_version(stage.config.registry, 2, stage.home), expected=1)
+    assert stage.roll_back(to=3).version == 3, "also to one that was rolled back"
+
+
+def test_a_rollback_proves_that_the_old_version_answers_as_evaluated_before_it_switches(standing, monkeypatch):
+    stage, *_ = standing
+    asked = []
+
+    def ask_directly(address, name):
+        asked.append((name, stage.served_by(), stage.aliases()["champion"]))
+        return serving_rollout.ask_through(address, name, name)
+
+    monkeypatch.setattr(serving_rollout, "ask_directly", ask_directly)
+    before = stage.everything()
+    with pytest.raises(RolloutError):
+        stage.roll_back()
+    assert asked == [(f"{stage.name}-v1", f"{stage.name}-v2", 2)], "asked while the champion answered"
+    assert stage.everything() == before
+
+
+def damage(one):
+    weights = one.servable_path / "model" / "1" / "genai" / "model.onnx.data"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda one: shutil.rmtree(one.servable_path), "version 1 at .* is damaged: it has no readable manifest"),
+        (damage, "another sha256"),
+        (lambda one: shutil.rmtree(one.predictions_path), "version 1"),
+    ],
+    ids=["its model is lost", "its model is damaged", "its answers are lost"],
+)
+def test_a_rollback_to_a_version_that_is_lost_or_damaged_changes_nothing_and_says_so(standing, harm, said):
+    stage, one, _, three = standing
+    stage.switch(three)  # version 1 is retired: its published copy is gone too
+    before = stage.everything()
+    harm(one)
+    with pytest.raises(RolloutError, match=said):
+        stage.roll_back(to=1)
+    assert stage.everything() == before
+    assert stage.events()[-1] == ("undone", 3, 1)
+    assert "version 1" in read_ledger(stage.home, stage.name)[-1]["evidence"]
 
 
 def test_what_was_rolled_back_comes_back_by_hand_only(standing):
