@@ -1,4 +1,4 @@
-"""The command line: `llm-retrain run|join|plan|sweep|data|status|history|promote|rollback|monitor|up|down|doctor`.
+"""The command line of `llm-retrain`.
 
 Exit codes: 0 promoted or done; 1 failed; 2 wrong usage or configuration; 3 rejected by the gate; 4 inconclusive.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from flows.command import config_options, json_option, terminal
+from flows.compare_command import compare
 from flows.data_commands import data
 from flows.join_command import join
 from flows.plan_command import plan
@@ -225,6 +226,7 @@ def doctor(preset: str | None, file: Path | None, overrides: tuple[str, ...], as
     sys.exit(1 if any(finding.ok == "problem" for finding in findings) else 0)
 
 
+cli.add_command(compare)
 cli.add_command(data)
 cli.add_command(join)
 cli.add_command(plan)

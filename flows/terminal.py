@@ -120,14 +120,15 @@ def _score_table(outcome: Outcome) -> Table:
     for metric in dict.fromkeys([*(outcome.judged or scored), *_ALSO_SHOWN]):
         if metric not in scored:
             continue
-        cells = [_interval(metric, outcome.scores[system][metric]) for system in systems]
+        cells = [spelled_interval(metric, outcome.scores[system][metric]) for system in systems]
         difference = outcome.differences[baseline][metric]
-        colour = _colour(metric, difference)
-        table.add_row(metric, *cells, f"[{colour}]{_interval(metric, difference, signed=True)}[/]")
+        colour = colour_of(metric, difference)
+        table.add_row(metric, *cells, f"[{colour}]{spelled_interval(metric, difference, signed=True)}[/]")
     return table
 
 
-def _colour(metric: str, difference: dict[str, float]) -> str:
+def colour_of(metric: str, difference: dict[str, float]) -> str:
+    """Return green for a difference that is better with confidence, red for one that is worse."""
     better = facts_of(metric).better
     if better == "neither":
         return "default"
@@ -147,6 +148,7 @@ def _sample_table(outcome: Outcome) -> Table:
     return table
 
 
-def _interval(metric: str, value: dict[str, float], signed: bool = False) -> str:
+def spelled_interval(metric: str, value: dict[str, float], signed: bool = False) -> str:
+    """Spell a figure and its interval with as many decimals as the metric is worth, safe for markup."""
     digits = f"{'+' if signed else ''}.{facts_of(metric).decimals}f"
     return escape(f"{value['value']:{digits}} [{value['low']:{digits}}, {value['high']:{digits}}]")

@@ -27,7 +27,7 @@ from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
 from tasks.registry.ledger import append_to_ledger
 
-COMMANDS = ["data", "doctor", "down", "history", "join", "monitor", "plan", "promote", "rollback"]
+COMMANDS = ["compare", "data", "doctor", "down", "history", "join", "monitor", "plan", "promote", "rollback"]
 COMMANDS += ["run", "status", "sweep", "up"]
 
 
@@ -50,6 +50,8 @@ def test_help_names_every_command():
         (["run", "--set", "training.rnak=3"], "training.rnak is not a config key; did you mean rank?"),
         (["run", "--config", "nowhere.yaml"], "--config is 'nowhere.yaml', which cannot be read"),
         (["promote", "three"], "'three' is not a valid integer"),
+        (["rollback", "--to", "two"], "'two' is not a valid integer"),
+        (["compare", "3", "3"], "FIRST and SECOND are both version 3; expected two versions"),
         (
             ["monitor", "--set", "monitor.min_requests=500"],
             "monitor.min_requests is 500 but monitor.window_requests is",
