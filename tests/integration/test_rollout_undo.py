@@ -26,7 +26,7 @@ from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import Store
 from tasks.registry.aliases import read_aliases, write_aliases
 from tasks.registry.connection import connect
-from tasks.registry.ledger import append_to_ledger, read_ledger
+from tasks.registry.ledger import append_to_ledger, read_ledger, verify_ledger
 from tasks.registry.versions import find_version
 from tasks.serving import rollout as serving_rollout
 from tasks.serving.build import build_servable
@@ -400,6 +400,85 @@ def test_a_verdict_against_another_champion_promotes_nothing(standing):
             stage.switch(three, expected=expected)
     assert (stage.everything(), stage.events()) == (before, events)
     assert stage.switch(three, expected=2).version == 3
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["that succeeds", "that is undone"])
+def test_a_challenger_that_is_registered_during_a_roll_out_stays_challenger(standing, monkeypatch, fails):
+    stage, _, _, three = standing
+    four = stage.version()
+    if fails:
+        fail_in_the_ledger(monkeypatch)
+    monkeypatch.setattr("flows.rollout.serve", with_a_new_challenger(stage, four))
+    before = stage.aliases()
+    if fails:
+        with pytest.raises(RolloutError, match="injected in the ledger"):
+            stage.switch(three)
+        assert stage.aliases() == {**before, "challenger": 4}
+    else:
+        stage.switch(three)
+        assert stage.aliases() == {"champion": 3, "previous": 2, "challenger": 4}
+
+
+def with_a_new_challenger(stage, version):
+    """Return the step that serves, with a retraining that registers its version meanwhile."""
+    from flows.rollout_steps import serve
+
+    def step(*arguments):
+        served = serve(*arguments)
+        client = connect(stage.config.registry, stage.home)
+        client.set_registered_model_alias(stage.name, "challenger", str(version.version))
+        return served
+
+    return step
+
+
+def test_of_two_promotions_at_once_against_one_champion_one_wins_and_the_other_is_told(standing):
+    """Two processes, each with a version that was judged against version 2."""
+    stage, *_ = standing
+    stage.version()
+    code = """
+import os, sys
+from flows import rollout
+from tasks.contracts.config import RetrainConfig
+from tasks.contracts.errors import RolloutError
+from tasks.contracts.home import Home
+from tasks.registry.versions import find_version
+config, home = RetrainConfig.model_validate_json(sys.argv[1]), Home.from_environment()
+target = find_version(config.registry, int(sys.argv[2]), home)
+os.read(int(sys.argv[3]), 1)
+try:
+    rollout.switch_champion(target, config, home, "at once", "promoted", 2)
+    sys.stdout.write("won")
+except RolloutError as error:
+    sys.stdout.write(f"told: {error}")
+"""
+    environment = {**os.environ, "LLM_RETRAIN_HOME": str(stage.home.root)}
+    reading, writing = os.pipe()
+    contestants = {
+        version: subprocess.Popen(
+            [sys.executable, "-c", code, stage.config.model_dump_json(), str(version), str(reading)],
+            env=environment,
+            pass_fds=[reading],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for version in (3, 4)
+    }
+    os.close(reading)
+    os.close(writing)
+    ended = {version: process.communicate(timeout=250) for version, process in contestants.items()}
+    said = {version: out or err[-2_000:] for version, (out, err) in ended.items()}
+    won = [version for version, words in said.items() if words == "won"]
+    assert len(won) == 1, said
+    (winner,), (loser,) = won, {3, 4} - set(won)
+    told = f"version {loser} was to replace version 2, and by now that is version {winner}; nothing was changed"
+    assert told in said[loser]
+    assert stage.aliases()["champion"] == winner
+    assert stage.served_by() == f"{stage.name}-v{winner}"
+    assert stage.events()[-1] == ("promoted", 2, winner)
+    assert not [event for event in stage.events() if event[2] == loser], "the other began nothing"
+    assert verify_ledger(stage.home) == []
 
 
 def test_golden_prompts_stand_in_the_request_log_under_an_id_of_their_own(stage):
