@@ -120,13 +120,13 @@ def _render_settings(console: Console, settings: dict[str, Any], names: list[str
 
 
 def _data_sentence(data: dict[str, Any]) -> str:
-    names = f"{data['first'][:12]} and {data['second'][:12]}"
+    first, second = data["first"][:12], data["second"][:12]
     if data["same"]:
-        return f"Both were made with data version {data['first'][:12]}."
+        return f"Both were made with data version {first}."
     if "missing" in data:
-        return f"Their data versions are {names}, which cannot be compared: {data['missing']}."
+        return f"Their data versions are {first} and {second}, which cannot be compared: {data['missing']}."
     counts = ", ".join(f"{data[key]:,} {said}" for key, said in _COUNTS.items())
-    return f"Their data versions are {names}. Rows: {counts} (llm-retrain data diff)."
+    return f"Their data versions are {first} and {second}. Rows: {counts} (llm-retrain data diff {first} {second})."
 
 
 def _sentence(says: str) -> str:

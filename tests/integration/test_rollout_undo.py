@@ -346,11 +346,11 @@ def test_a_rollback_proves_that_the_old_version_answers_as_evaluated_before_it_s
 
     def ask_directly(address, name):
         asked.append((name, stage.served_by(), stage.aliases()["champion"]))
-        return serving_rollout.ask_through(address, name, name)
+        return lambda _messages: "something else"
 
     monkeypatch.setattr(serving_rollout, "ask_directly", ask_directly)
     before = stage.everything()
-    with pytest.raises(RolloutError):
+    with pytest.raises(RolloutError, match="golden prompt 1 of 2 was answered 'something else'"):
         stage.roll_back()
     assert asked == [(f"{stage.name}-v1", f"{stage.name}-v2", 2)], "asked while the champion answered"
     assert stage.everything() == before

@@ -245,6 +245,7 @@ def test_the_command_prints_the_comparison_for_people_and_for_scripts(registry, 
         unknown = CliRunner().invoke(cli, ["compare", "1", "9"])
     assert for_people.exit_code == 0, for_people.output
     assert "Row by row: 12 rows" in for_people.output
+    assert "Downloading" not in for_people.stderr, "MLflow's own bars"
     facts = json.loads(for_scripts.stdout)
     assert [version["version"] for version in facts["versions"]] == [1, 2]
     assert facts["rows"]["same"] is True
