@@ -100,6 +100,8 @@ def render_ledger_problems(console: Console, problems: list[ChainProblem], ledge
             "champions and reasons cannot be relied on",
             soft_wrap=True,
         )
+    elif problems:
+        console.print(f"A crash left this in the ledger {escape(str(ledger))}; all else is as written:", soft_wrap=True)
     for problem in problems:
         console.print(f"  • line {problem.line} {escape(problem.what)}", soft_wrap=True)
 

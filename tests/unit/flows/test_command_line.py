@@ -242,7 +242,12 @@ def test_history_warns_of_a_ledger_that_was_changed_and_says_where(home):
         whole = CliRunner().invoke(cli, ["history"])
         assert whole.exit_code == 0, whole.output
         assert "Warning" not in whole.output
-        home.ledger.write_bytes(home.ledger.read_bytes().replace(b'"to":2', b'"to":9'))
+        whole_bytes = home.ledger.read_bytes()
+        home.ledger.write_bytes(whole_bytes + b'{"event":"prom')
+        torn = CliRunner().invoke(cli, ["history"])
+        assert "A crash left this in the ledger" in torn.output and "line 4 cannot be read" in torn.output
+        assert "Warning" not in torn.output
+        home.ledger.write_bytes(whole_bytes.replace(b'"to":2', b'"to":9'))
         warned = CliRunner().invoke(cli, ["history"])
         facts = json.loads(CliRunner().invoke(cli, ["history", "--json"]).stdout)
     assert "Warning: the ledger" in warned.output and "was changed after it was written" in warned.output
