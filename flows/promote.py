@@ -6,9 +6,10 @@ from prefect.cache_policies import NO_CACHE
 from flows.log_lines import record_log_lines
 from flows.rollout import roll_out, settle, switch_champion
 from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
-from tasks.contracts.config import RetrainConfig
+from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
+from tasks.registry.ledger import champions_ever
 from tasks.registry.versions import find_version
 
 
@@ -23,35 +24,72 @@ def promote(version: int, reason: str, config: RetrainConfig = RetrainConfig()) 
     record_log_lines()
     home = Home.from_environment()
     target = find_version(config.registry, version, home)
-    if target.verdict == "reject":
-        raise RegistryError(
-            f"version {version} was rejected by the gate and cannot be promoted; see llm-retrain history"
-        )
+    _refuse_rejected(target)
     return roll_out(target, config, home, reason)
 
 
 @flow(name="rollback", validate_parameters=True)
-def rollback(reason: str = "rolled back by hand", config: RetrainConfig = RetrainConfig()) -> ServedVersion:  # noqa: B008
-    """Return to the champion before, through the same door.
+def rollback(
+    reason: str = "rolled back by hand",
+    to: int | None = None,
+    config: RetrainConfig = RetrainConfig(),  # noqa: B008
+) -> ServedVersion:
+    """Return to the champion before, or to any version that once was champion, through the same door.
 
-    The alias `previous` says which one that is.
+    Args:
+        reason: for the ledger.
+        to: the version to return to; the champion before, which has the alias `previous`, if it is not given.
+        config: where it is served and registered.
 
     Raises:
-        RegistryError: there is no champion before.
+        RegistryError: there is no champion before, or `to` never was champion.
         RolloutError: it did not serve as evaluated, or another champion came in between; nothing has changed.
     """
     record_log_lines()
     home = Home.from_environment()
     aliases = settle(config, home)
-    if "champion" not in aliases or "previous" not in aliases:
-        raise RegistryError(
-            f"{config.registry.model_name!r} has no champion before the present one; nothing to return to"
-        )
-    target = find_version(config.registry, aliases["previous"], home)
+    target = version_to_return_to(to, aliases, config.registry, home)
     return go_back(target, config, home, reason, aliases["champion"])
+
+
+def version_to_return_to(
+    to: int | None, aliases: dict[str, int], registry: RegistrySection, home: Home
+) -> RegisteredVersion:
+    """Return the version that a rollback goes to.
+
+    Args:
+        to: the version that was asked for, if any.
+        aliases: alias → version, as they are.
+        registry: where it is registered.
+        home: the state directory.
+
+    Raises:
+        RegistryError: there is no champion before, or `to` is not one that could be returned to.
+    """
+    if "champion" not in aliases or (to is None and "previous" not in aliases):
+        raise RegistryError(f"{registry.model_name!r} has no champion before the present one; nothing to return to")
+    target = find_version(registry, aliases["previous"] if to is None else to, home)
+    _refuse_rejected(target)
+    if target.version == aliases["champion"]:
+        raise RegistryError(f"version {target.version} is champion already; there is nothing to return to")
+    known = champions_ever(home, registry.model_name) | ({aliases["previous"]} if "previous" in aliases else set())
+    if target.version not in known:
+        once = ", ".join(map(str, sorted(known - {aliases["champion"]}))) or "none"
+        raise RegistryError(
+            f"version {target.version} never was champion, so there is no return to it; expected one of those that "
+            f"were: {once}; what never was champion is promoted: llm-retrain promote {target.version}"
+        )
+    return target
 
 
 @task(name="roll back", cache_policy=NO_CACHE)
 def go_back(target: RegisteredVersion, config: RetrainConfig, home: Home, why: str, champion: int) -> ServedVersion:
-    """Switch from `champion` to the one before."""
+    """Switch from `champion` to an earlier one."""
     return switch_champion(target, config, home, why, "rolled back", champion)
+
+
+def _refuse_rejected(target: RegisteredVersion) -> None:
+    if target.verdict == "reject":
+        raise RegistryError(
+            f"version {target.version} was rejected by the gate and cannot be promoted; see llm-retrain history"
+        )

@@ -8,7 +8,7 @@ from flows.undo import UndoSteps
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import LlmRetrainError, RolloutError
 from tasks.contracts.home import Home
-from tasks.registry.aliases import aliases_after, read_aliases, write_aliases
+from tasks.registry.aliases import aliases_after, aliases_back, read_aliases, write_aliases
 from tasks.registry.ledger import append_to_ledger, unfinished_move
 from tasks.registry.versions import find_version
 from tasks.serving import rollout
@@ -57,7 +57,7 @@ def _end(unfinished: dict[str, Any], config: RetrainConfig, home: Home) -> None:
         event, evidence = intent["outcome"], "found after a crash: the aliases had moved"
     else:
         if champion == before:  # otherwise somebody has moved it since
-            write_aliases(registry, home, intent["aliases"])
+            write_aliases(registry, home, aliases_back(intent["aliases"], aliases))
         event, evidence = "undone", "found after a crash: the aliases had not moved"
     append_to_ledger(home, event, registry.model_name, before, target, unfinished["why"], evidence)
     log.warning("The move to version %s had no end; recorded as %r", target, event)

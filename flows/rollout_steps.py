@@ -6,8 +6,8 @@ from flows.undo import UndoSteps
 from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
-from tasks.registry.aliases import aliases_after, write_aliases
-from tasks.registry.ledger import LedgerEvent, append_to_ledger, champion_before
+from tasks.registry.aliases import aliases_after, aliases_back, read_aliases, write_aliases
+from tasks.registry.ledger import LedgerEvent, append_to_ledger, previous_after_rollback
 from tasks.serving import rollout
 from tasks.serving.repository import remove
 from tasks.serving.routing import read_routing, write_routing
@@ -84,13 +84,19 @@ def move_aliases(move: Move, undo: UndoSteps) -> dict[str, int]:
     one returned to."""
     target, registry = move.target.version, move.config.registry
     if move.outcome == "rolled back":
-        previous = champion_before(move.home, registry.model_name, target)
+        previous = previous_after_rollback(move.home, registry.model_name, move.before, target)
     else:
         previous = move.aliases.get("previous") if move.before == target else move.before
-    after = aliases_after(move.aliases, target, previous)
-    undo.add("putting the aliases back", lambda: write_aliases(registry, move.home, move.aliases))
+    # Read anew: serving takes up to minutes, and a retraining that registers its challenger does not wait for it.
+    after = aliases_after(read_aliases(registry, move.home), target, previous)
+    undo.add("putting the aliases back", lambda: _put_aliases_back(move))
     write_aliases(registry, move.home, after)
     return after
+
+
+def _put_aliases_back(move: Move) -> None:
+    registry = move.config.registry
+    write_aliases(registry, move.home, aliases_back(move.aliases, read_aliases(registry, move.home)))
 
 
 def _route(move: Move, undo: UndoSteps) -> None:

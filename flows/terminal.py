@@ -1,5 +1,6 @@
 """What a person reads in the terminal at the end of a run, and lines about versions. Model output is shown as text."""
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from flows.outcome import Outcome, one_line
 from tasks.contracts.metric_names import facts_of
+from tasks.registry.chain import ChainProblem
 
 _HEADLINE = {
     "promoted": "[bold green]Promoted[/]: version {version} is champion",
@@ -90,6 +92,20 @@ def render_history(console: Console, versions: list[dict[str, Any]], ledger: lis
     console.print(moves)
 
 
+def render_ledger_problems(console: Console, problems: list[ChainProblem], ledger: Path) -> None:
+    """Warn of what is not as it was written; nothing if all is."""
+    if any(problem.breaks_chain for problem in problems):
+        console.print(
+            f"[bold red]Warning[/]: the ledger {escape(str(ledger))} was changed after it was written; what it says of "
+            "champions and reasons cannot be relied on",
+            soft_wrap=True,
+        )
+    elif problems:
+        console.print(f"A crash left this in the ledger {escape(str(ledger))}; all else is as written:", soft_wrap=True)
+    for problem in problems:
+        console.print(f"  • line {problem.line} {escape(problem.what)}", soft_wrap=True)
+
+
 _ALSO_SHOWN = ("perplexity", "length_ratio")
 
 
@@ -106,14 +122,15 @@ def _score_table(outcome: Outcome) -> Table:
     for metric in dict.fromkeys([*(outcome.judged or scored), *_ALSO_SHOWN]):
         if metric not in scored:
             continue
-        cells = [_interval(metric, outcome.scores[system][metric]) for system in systems]
+        cells = [spelled_interval(metric, outcome.scores[system][metric]) for system in systems]
         difference = outcome.differences[baseline][metric]
-        colour = _colour(metric, difference)
-        table.add_row(metric, *cells, f"[{colour}]{_interval(metric, difference, signed=True)}[/]")
+        colour = colour_of(metric, difference)
+        table.add_row(metric, *cells, f"[{colour}]{spelled_interval(metric, difference, signed=True)}[/]")
     return table
 
 
-def _colour(metric: str, difference: dict[str, float]) -> str:
+def colour_of(metric: str, difference: dict[str, float]) -> str:
+    """Return green for a difference that is better with confidence, red for one that is worse."""
     better = facts_of(metric).better
     if better == "neither":
         return "default"
@@ -133,6 +150,7 @@ def _sample_table(outcome: Outcome) -> Table:
     return table
 
 
-def _interval(metric: str, value: dict[str, float], signed: bool = False) -> str:
+def spelled_interval(metric: str, value: dict[str, float], signed: bool = False) -> str:
+    """Spell a figure and its interval with as many decimals as the metric is worth, safe for markup."""
     digits = f"{'+' if signed else ''}.{facts_of(metric).decimals}f"
     return escape(f"{value['value']:{digits}} [{value['low']:{digits}}, {value['high']:{digits}}]")

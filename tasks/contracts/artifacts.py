@@ -300,7 +300,8 @@ class Review:
 class RegisteredVersion:
     """A version of the registered model in MLflow, and what it is made of.
 
-    `replay_path` if it replayed rows; `review_path` if it has a page on its verdict.
+    `replay_path` if it replayed rows; `review_path` if it has a page on its verdict; `registered_at` in seconds since
+    1970.
     """
 
     name: str
@@ -316,6 +317,7 @@ class RegisteredVersion:
     tags: dict[str, str]
     replay_path: Path | None = None
     review_path: Path | None = None
+    registered_at: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,11 @@ class Home:
         return self.root / "ledger.jsonl"
 
     @property
+    def ledger_head(self) -> Path:
+        """Number and digest of the ledger's last line: without it, lines that are missing at the end leave no trace."""
+        return self.root / "ledger.head"
+
+    @property
     def pids(self) -> Path:
         """Pid files of the services started by `llm-retrain up`."""
         return self.root / "run"

@@ -61,14 +61,18 @@ def append_jsonl(path: Path, record: dict[str, Any]) -> None:
 
 
 def append_line(descriptor: int, record: dict[str, Any], synced: bool) -> None:
+    """Write a record as `append_whole` writes a line."""
+    append_whole(descriptor, (canonical_json(record) + "\n").encode(), synced)
+
+
+def append_whole(descriptor: int, line: bytes, synced: bool = True) -> None:
     """Write a whole line or none, on a line of its own even if a power cut tore the one before.
 
     Args:
         descriptor: open for reading and appending; the caller keeps others from writing.
-        record: what the line says.
+        line: with its end.
         synced: wait until it is on the disk; without, a power cut may lose the last seconds, a killed process nothing.
     """
-    line = (canonical_json(record) + "\n").encode()
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
         line = b"\n" + line

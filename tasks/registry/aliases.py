@@ -60,6 +60,11 @@ def aliases_after(before: dict[str, int], champion: int, previous: int | None) -
     return after
 
 
+def aliases_back(before: dict[str, int], present: dict[str, int]) -> dict[str, int]:
+    """Return the aliases as they were `before` a move, but for a challenger that was registered meanwhile."""
+    return {**before, **({"challenger": present["challenger"]} if "challenger" in present else {})}
+
+
 @contextmanager
 def _refusals(name: str, alias: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException

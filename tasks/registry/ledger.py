@@ -1,16 +1,18 @@
-"""The promotion ledger: an append-only file with a line for every move of the champion, and for every move undone."""
+"""The promotion ledger: an append-only file with a line for every move of the champion, and for every move undone.
 
-import fcntl
+Its lines are chained (`chain.py`), so that one that was changed, removed, inserted or moved is found.
+"""
+
 import getpass
-import json
 import logging
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from tasks.contracts.errors import StoreError
 from tasks.contracts.home import Home
-from tasks.contracts.jsonl import append_jsonl
+from tasks.registry.chain import ChainProblem, append_chained, read_chained
 
 LedgerEvent = Literal[
     "started", "loaded", "verified", "routed", "promoted", "rolled back", "undone", "undo failed", "reconciled"
@@ -19,6 +21,7 @@ LedgerEvent = Literal[
 log = logging.getLogger("llm_retrain.registry")
 
 _UNDER_WAY = ("loaded", "verified", "routed")
+_ALWAYS_THERE = {"time", "who", "event", "model", "from", "to", "why", "evidence"}
 
 
 def append_to_ledger(
@@ -31,7 +34,9 @@ def append_to_ledger(
     evidence: str = "",
     intent: dict[str, Any] | None = None,
 ) -> None:
-    """Append one line and sync it: who, when, why, from, to, evidence. A line is there whole or not at all.
+    """Append one line and sync it: who, when, why, from, to, evidence, and the digest of the line before.
+
+    A line is there whole or not at all. What a crash tore in the middle of its writing stays, on a line of its own.
 
     Args:
         home: the state directory.
@@ -59,7 +64,7 @@ def append_to_ledger(
     if intent is not None:
         record["intent"] = intent
     try:
-        append_jsonl(home.ledger, record)
+        append_chained(home.ledger, home.ledger_head, record)
     except OSError as error:
         raise StoreError(
             f"the ledger {home.ledger} cannot be written ({error.strerror}); free space or make it writable"
@@ -72,50 +77,45 @@ def read_ledger(home: Home, model: str | None = None) -> list[dict[str, Any]]:
     Raises:
         StoreError: the ledger is there and cannot be read.
     """
-    try:
-        with home.ledger.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            lines = file.read().split(b"\n")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise StoreError(f"the ledger {home.ledger} cannot be read ({error.strerror})") from error
     records: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            log.warning("Line %d of the ledger %s is torn and left out: %.60r", number, home.ledger, line)
+    for number, record in enumerate(_read(home)[0], start=1):
+        if record is not None and record.keys() >= _ALWAYS_THERE:
+            records.append(record)
+        else:
+            log.warning("Line %d of the ledger %s is no whole line and is left out", number, home.ledger)
     return [record for record in records if model in (None, record["model"])]
+
+
+def verify_ledger(home: Home) -> list[ChainProblem]:
+    """Return every line that is not as it was written, with what is wrong; empty if the chain is whole.
+
+    Raises:
+        StoreError: the ledger is there and cannot be read.
+    """
+    return _read(home)[1]
 
 
 def champions_in_order(home: Home, model: str) -> list[int]:
     """Return the versions that became champion and were not rolled back since; the last is champion."""
-    stack: list[int] = []
-    for record in read_ledger(home, model):
-        if record["event"] == "promoted" and stack[-1:] != [record["to"]]:
-            stack.append(record["to"])
-        elif record["event"] == "rolled back":
-            stack = _back_to(stack, record["to"]) or [record["to"]]
-    return stack
+    return _champions(home, model).in_order
 
 
-def champion_before(home: Home, model: str, version: int) -> int | None:
-    """Return the champion that came before `version` was last promoted: what a rollback from it returns to."""
-    return next(iter(_back_to(champions_in_order(home, model), version)[-2:-1]), None)
+def previous_after_rollback(home: Home, model: str, champion: int | None, to: int) -> int | None:
+    """Return the champion before `to` once `champion` is rolled back to it: what the next rollback returns to."""
+    return next(iter(_champions(home, model).rolled_back(champion, to).in_order[-2:-1]), None)
 
 
 def rolled_back_versions(home: Home, model: str) -> set[int]:
-    """Return the versions that were rolled back from and not promoted since: only a person promotes them again."""
-    versions: set[int] = set()
-    for record in read_ledger(home, model):
-        if record["event"] == "rolled back" and record["from"] is not None:
-            versions.add(record["from"])
-        if record["event"] in ("promoted", "rolled back"):
-            versions.discard(record["to"])
-    return versions
+    """Return the versions that were rolled back from and not promoted since: only a person promotes them again.
+
+    A rollback over several versions is like as many rollbacks: it leaves each of them.
+    """
+    return _champions(home, model).left
+
+
+def champions_ever(home: Home, model: str) -> set[int]:
+    """Return every version that was champion at some time, also those that were rolled back."""
+    return {record["to"] for record in read_ledger(home, model) if record["event"] in ("promoted", "rolled back")}
 
 
 def unfinished_move(home: Home, model: str) -> dict[str, Any] | None:
@@ -125,11 +125,52 @@ def unfinished_move(home: Home, model: str) -> dict[str, Any] | None:
     return last if last is not None and last["event"] == "started" else None
 
 
-def _back_to(stack: list[int], version: int) -> list[int]:
-    """Return the stack up to the last occurrence of `version`; empty if it is not in it."""
-    while stack and stack[-1] != version:
-        stack = stack[:-1]
-    return stack
+@dataclass(frozen=True)
+class _Champions:
+    """The champions at some time.
+
+    Attributes:
+        in_order: those that were not rolled back from since; the last is champion.
+        left: those that were rolled back from and not promoted since.
+    """
+
+    in_order: list[int]
+    left: set[int]
+
+    def promoted(self, version: int) -> "_Champions":
+        """Return what they are after a promotion."""
+        in_order = self.in_order if self.in_order[-1:] == [version] else [*self.in_order, version]
+        return _Champions(in_order, self.left - {version})
+
+    def rolled_back(self, champion: int | None, to: int) -> "_Champions":
+        """Return what they are after a rollback: those up to the last time that `to` was champion.
+
+        One that was rolled back itself takes the place of the champion.
+        """
+        kept = list(self.in_order)
+        while kept and kept[-1] != to:
+            kept.pop()
+        if not kept:
+            kept = [*(self.in_order[:-1] if self.in_order[-1:] == [champion] else self.in_order), to]
+        gone = {version for version in (champion, *self.in_order[len(kept) :]) if version is not None}
+        return _Champions(kept, (self.left | gone) - {to})
+
+
+def _champions(home: Home, model: str) -> _Champions:
+    champions = _Champions([], set())
+    for record in read_ledger(home, model):
+        if record["event"] == "promoted":
+            champions = champions.promoted(record["to"])
+        elif record["event"] == "rolled back":
+            champions = champions.rolled_back(record["from"], record["to"])
+    return champions
+
+
+def _read(home: Home) -> tuple[list[dict[str, Any] | None], list[ChainProblem]]:
+    try:
+        return read_chained(home.ledger, home.ledger_head)
+    except OSError as error:
+        raise StoreError(f"the ledger {home.ledger} cannot be read ({error.strerror})") from error
 
 
 def _who() -> str:

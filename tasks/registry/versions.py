@@ -302,4 +302,5 @@ def _as_reference(version: "ModelVersion", home: Home) -> RegisteredVersion:
         replay_path=home.store / "replay" / tags["replay"] if "replay" in tags else None,
         review_path=home.store / "review" / tags["review"] if "review" in tags else None,
         tags=tags,
+        registered_at=version.creation_timestamp / 1_000,
     )

@@ -26,7 +26,7 @@ from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import Store
 from tasks.registry.aliases import read_aliases, write_aliases
 from tasks.registry.connection import connect
-from tasks.registry.ledger import append_to_ledger, read_ledger
+from tasks.registry.ledger import append_to_ledger, read_ledger, verify_ledger
 from tasks.registry.versions import find_version
 from tasks.serving import rollout as serving_rollout
 from tasks.serving.build import build_servable
@@ -125,10 +125,12 @@ class Stage:
 
         return settle(self.config.model_copy(update=changes), self.home)
 
-    def roll_back(self):
+    def roll_back(self, to=None):
         """What `llm-retrain rollback` does."""
+        from flows.promote import version_to_return_to
+
         aliases = self.settle()
-        target = find_version(self.config.registry, aliases["previous"], self.home)
+        target = version_to_return_to(to, aliases, self.config.registry, self.home)
         return self.switch(target, "rolled back", aliases["champion"])
 
     def aliases(self):
@@ -325,6 +327,61 @@ rollout.switch_champion(find_version(config.registry, 3, home), config, home, "c
         assert stage.aliases()["previous"] == 1
 
 
+def test_a_rollback_over_several_versions_serves_the_one_that_was_asked_for(standing):
+    stage, _, _, three = standing
+    stage.switch(three)
+    assert f"{stage.name}-v1" not in stage.published(), "it was retired, and is published anew"
+    assert stage.roll_back(to=1).version == 1
+    assert stage.served_by() == f"{stage.name}-v1"
+    assert stage.aliases() == {"champion": 1}, "nothing came before it"
+    assert stage.events()[-1] == ("rolled back", 3, 1)
+    with pytest.raises(RolloutError, match="its model was rolled back as version 2"):
+        stage.switch(find_version(stage.config.registry, 2, stage.home), expected=1)
+    assert stage.roll_back(to=3).version == 3, "also to one that was rolled back"
+
+
+def test_a_rollback_proves_that_the_old_version_answers_as_evaluated_before_it_switches(standing, monkeypatch):
+    stage, *_ = standing
+    asked = []
+
+    def ask_directly(address, name):
+        asked.append((name, stage.served_by(), stage.aliases()["champion"]))
+        return lambda _messages: "something else"
+
+    monkeypatch.setattr(serving_rollout, "ask_directly", ask_directly)
+    before = stage.everything()
+    with pytest.raises(RolloutError, match="golden prompt 1 of 2 was answered 'something else'"):
+        stage.roll_back()
+    assert asked == [(f"{stage.name}-v1", f"{stage.name}-v2", 2)], "asked while the champion answered"
+    assert stage.everything() == before
+
+
+def damage(one):
+    weights = one.servable_path / "model" / "1" / "genai" / "model.onnx.data"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda one: shutil.rmtree(one.servable_path), "version 1 at .* is damaged: it has no readable manifest"),
+        (damage, "another sha256"),
+        (lambda one: shutil.rmtree(one.predictions_path), "version 1"),
+    ],
+    ids=["its model is lost", "its model is damaged", "its answers are lost"],
+)
+def test_a_rollback_to_a_version_that_is_lost_or_damaged_changes_nothing_and_says_so(standing, harm, said):
+    stage, one, _, three = standing
+    stage.switch(three)  # version 1 is retired: its published copy is gone too
+    before = stage.everything()
+    harm(one)
+    with pytest.raises(RolloutError, match=said):
+        stage.roll_back(to=1)
+    assert stage.everything() == before
+    assert stage.events()[-1] == ("undone", 3, 1)
+    assert "version 1" in read_ledger(stage.home, stage.name)[-1]["evidence"]
+
+
 def test_what_was_rolled_back_comes_back_by_hand_only(standing):
     stage, _, two, _ = standing
     assert stage.roll_back().version == 1
@@ -343,6 +400,85 @@ def test_a_verdict_against_another_champion_promotes_nothing(standing):
             stage.switch(three, expected=expected)
     assert (stage.everything(), stage.events()) == (before, events)
     assert stage.switch(three, expected=2).version == 3
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["that succeeds", "that is undone"])
+def test_a_challenger_that_is_registered_during_a_roll_out_stays_challenger(standing, monkeypatch, fails):
+    stage, _, _, three = standing
+    four = stage.version()
+    if fails:
+        fail_in_the_ledger(monkeypatch)
+    monkeypatch.setattr("flows.rollout.serve", with_a_new_challenger(stage, four))
+    before = stage.aliases()
+    if fails:
+        with pytest.raises(RolloutError, match="injected in the ledger"):
+            stage.switch(three)
+        assert stage.aliases() == {**before, "challenger": 4}
+    else:
+        stage.switch(three)
+        assert stage.aliases() == {"champion": 3, "previous": 2, "challenger": 4}
+
+
+def with_a_new_challenger(stage, version):
+    """Return the step that serves, with a retraining that registers its version meanwhile."""
+    from flows.rollout_steps import serve
+
+    def step(*arguments):
+        served = serve(*arguments)
+        client = connect(stage.config.registry, stage.home)
+        client.set_registered_model_alias(stage.name, "challenger", str(version.version))
+        return served
+
+    return step
+
+
+def test_of_two_promotions_at_once_against_one_champion_one_wins_and_the_other_is_told(standing):
+    """Two processes, each with a version that was judged against version 2."""
+    stage, *_ = standing
+    stage.version()
+    code = """
+import os, sys
+from flows import rollout
+from tasks.contracts.config import RetrainConfig
+from tasks.contracts.errors import RolloutError
+from tasks.contracts.home import Home
+from tasks.registry.versions import find_version
+config, home = RetrainConfig.model_validate_json(sys.argv[1]), Home.from_environment()
+target = find_version(config.registry, int(sys.argv[2]), home)
+os.read(int(sys.argv[3]), 1)
+try:
+    rollout.switch_champion(target, config, home, "at once", "promoted", 2)
+    sys.stdout.write("won")
+except RolloutError as error:
+    sys.stdout.write(f"told: {error}")
+"""
+    environment = {**os.environ, "LLM_RETRAIN_HOME": str(stage.home.root)}
+    reading, writing = os.pipe()
+    contestants = {
+        version: subprocess.Popen(
+            [sys.executable, "-c", code, stage.config.model_dump_json(), str(version), str(reading)],
+            env=environment,
+            pass_fds=[reading],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for version in (3, 4)
+    }
+    os.close(reading)
+    os.close(writing)
+    ended = {version: process.communicate(timeout=250) for version, process in contestants.items()}
+    said = {version: out or err[-2_000:] for version, (out, err) in ended.items()}
+    won = [version for version, words in said.items() if words == "won"]
+    assert len(won) == 1, said
+    (winner,), (loser,) = won, {3, 4} - set(won)
+    told = f"version {loser} was to replace version 2, and by now that is version {winner}; nothing was changed"
+    assert told in said[loser]
+    assert stage.aliases()["champion"] == winner
+    assert stage.served_by() == f"{stage.name}-v{winner}"
+    assert stage.events()[-1] == ("promoted", 2, winner)
+    assert not [event for event in stage.events() if event[2] == loser], "the other began nothing"
+    assert verify_ledger(stage.home) == []
 
 
 def test_golden_prompts_stand_in_the_request_log_under_an_id_of_their_own(stage):

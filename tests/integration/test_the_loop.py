@@ -157,7 +157,7 @@ def test_promotion_by_hand_switches_without_an_error_for_clients(loop, promoted)
 
 
 def test_rollback_from_the_ui_and_promotion_from_the_command_line(loop, promoted):
-    ended = loop.wait_for_run(loop.start_run("rollback/by-hand", {"reason": "operator says so"}))
+    ended = loop.wait_for_run(loop.start_run("rollback/by-hand", {"reason": "operator says so", "to": 1}))
     assert ended["state"]["type"] == "COMPLETED", ended["state"]["message"]
     assert loop.aliases()["champion"] == 1
     assert loop.ask(promoted["question"]["prompt"])["served_by"] == "assistant-v1"
@@ -189,6 +189,9 @@ def test_one_command_goes_back(loop, promoted):
     refused = loop.command("rollback")
     assert refused.returncode == 1
     assert "has no champion before the present one" in refused.stderr
+    rejected = loop.command("rollback", "--to", "2")
+    assert rejected.returncode == 1
+    assert "version 2 was rejected by the gate" in rejected.stderr
 
 
 def test_what_was_rolled_back_is_not_promoted_again_by_the_next_run(loop, promoted):
@@ -243,9 +246,18 @@ def test_status_and_history_tell_the_story(loop, promoted):
     verdicts = {line["version"]: line["verdict"] for line in history["versions"]}
     assert (verdicts[1], verdicts[2], verdicts[3]) == ("promote", "reject", "inconclusive")
     assert [event for event, *_ in loop.ledger()].count("undone") == 2
+    assert history["ledger_problems"] == [], "every move of the day is chained"
     shown = loop.command("history")
     assert "Ledger" in shown.stdout
     assert "rolled back" in shown.stdout
+
+
+def test_two_versions_are_compared_on_the_rows_that_both_answered(loop, promoted):
+    facts = loop.json("compare", "1", "3")
+    assert [version["version"] for version in facts["versions"]] == [1, 3]
+    assert facts["rows"]["same"] is True
+    assert facts["paired"]["examples"] == facts["versions"][1]["examples"]
+    assert "training.seed" in {line["key"] for line in facts["settings"]["different"]}
 
 
 def _answers_written(loop):

@@ -25,8 +25,9 @@ from flows.terminal import headline, render_outcome
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
+from tasks.registry.ledger import append_to_ledger
 
-COMMANDS = ["data", "doctor", "down", "history", "join", "monitor", "plan", "promote", "rollback"]
+COMMANDS = ["compare", "data", "doctor", "down", "history", "join", "monitor", "plan", "promote", "rollback"]
 COMMANDS += ["run", "status", "sweep", "up"]
 
 
@@ -49,6 +50,8 @@ def test_help_names_every_command():
         (["run", "--set", "training.rnak=3"], "training.rnak is not a config key; did you mean rank?"),
         (["run", "--config", "nowhere.yaml"], "--config is 'nowhere.yaml', which cannot be read"),
         (["promote", "three"], "'three' is not a valid integer"),
+        (["rollback", "--to", "two"], "'two' is not a valid integer"),
+        (["compare", "3", "3"], "FIRST and SECOND are both version 3; expected two versions"),
         (
             ["monitor", "--set", "monitor.min_requests=500"],
             "monitor.min_requests is 500 but monitor.window_requests is",
@@ -230,3 +233,24 @@ def test_a_full_disk_is_said_before_anything_long_starts(tmp_path):
     with pytest.raises(EnvironmentProblem, match=r"has 1\.0 GB free and a run needs about 3 GB"):
         check_room(Home(tmp_path), free_bytes=lambda: 1_000_000_000)
     check_room(Home(tmp_path), free_bytes=lambda: 4_000_000_000)
+
+
+def test_history_warns_of_a_ledger_that_was_changed_and_says_where(home):
+    for version in (1, 2, 3):
+        append_to_ledger(home, "promoted", "assistant", version - 1, version, "nightly")
+    with patch.dict(os.environ):
+        whole = CliRunner().invoke(cli, ["history"])
+        assert whole.exit_code == 0, whole.output
+        assert "Warning" not in whole.output
+        whole_bytes = home.ledger.read_bytes()
+        home.ledger.write_bytes(whole_bytes + b'{"event":"prom')
+        torn = CliRunner().invoke(cli, ["history"])
+        assert "A crash left this in the ledger" in torn.output and "line 4 cannot be read" in torn.output
+        assert "Warning" not in torn.output
+        home.ledger.write_bytes(whole_bytes.replace(b'"to":2', b'"to":9'))
+        warned = CliRunner().invoke(cli, ["history"])
+        facts = json.loads(CliRunner().invoke(cli, ["history", "--json"]).stdout)
+    assert "Warning: the ledger" in warned.output and "was changed after it was written" in warned.output
+    assert "line 3 does not follow from the line before it" in warned.output
+    assert [(problem["line"], problem["breaks_chain"]) for problem in facts["ledger_problems"]] == [(3, True)]
+    assert len(facts["ledger"]) == 3

@@ -13,7 +13,10 @@ from tasks.contracts.config import MonitorConfig, validate_config
 
 DOCUMENT = yaml.safe_load(PREFECT_YAML.read_text(encoding="utf-8"))
 DEPLOYMENTS = {f"{one['entrypoint'].rpartition('.')[2]}/{one['name']}": one for one in DOCUMENT["deployments"]}
-SAMPLE = {"promote/by-hand": {"version": 3}}  # what the form asks for, where there is no default
+SAMPLE = {
+    "promote/by-hand": {"version": 3},
+    "rollback/by-hand": {"to": 2},
+}  # what the form asks for, where there is no default
 
 
 def copy_of_the_document():

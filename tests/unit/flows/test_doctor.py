@@ -16,6 +16,7 @@ from flows import doctor
 from flows.doctor import Finding, examine, render_findings
 from tasks.contracts.config import BaseModelSection, ServingSection
 from tasks.contracts.home import Home
+from tasks.registry.ledger import append_to_ledger
 
 H100 = ("NVIDIA H100 80GB HBM3", 81_559 * 2**20, (9, 0))
 T4 = ("Tesla T4", 15_360 * 2**20, (7, 5))
@@ -30,7 +31,7 @@ def test_the_whole_examination_is_quick_and_imports_no_torch(tmp_path):
     )
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert int(done.stdout) == 13
+    assert int(done.stdout) == 14
     assert time.monotonic() - started < 15  # 1.5 s when nothing else runs
 
 
@@ -199,3 +200,23 @@ def test_findings_are_rendered_with_a_count():
     shown = console.export_text()
     assert "[full]" in shown
     assert "1 problems, 0 warnings" in shown
+
+
+def test_a_ledger_is_as_it_was_written_or_a_problem_and_what_a_crash_tore_a_warning(tmp_path):
+    home = Home(tmp_path)
+    assert doctor.ledger_finding(home) == Finding("ledger", "ok", "nothing was promoted yet")
+    for version in (1, 2, 3):
+        append_to_ledger(home, "promoted", "assistant", version - 1, version, "nightly")
+    assert doctor.ledger_finding(home) == Finding("ledger", "ok", "as it was written")
+    written = home.ledger.read_bytes()
+    home.ledger.write_bytes(written + b'{"event":"prom')
+    torn = doctor.ledger_finding(home)
+    assert (torn.ok, torn.found[:6]) == ("warning", "line 4")
+    home.ledger.write_bytes(written.replace(b'"to":2', b'"to":3'))
+    changed = doctor.ledger_finding(home)
+    assert changed.ok == "problem"
+    assert changed.found.startswith("line 3 does not follow from the line before it")
+    assert str(home.ledger) in changed.advice
+    home.ledger.unlink()
+    home.ledger.mkdir()
+    assert "cannot be read (Is a directory)" in doctor.ledger_finding(home).found

@@ -10,8 +10,9 @@ from tasks.contracts.errors import StoreError
 from tasks.contracts.home import Home
 from tasks.registry.ledger import (
     append_to_ledger,
-    champion_before,
+    champions_ever,
     champions_in_order,
+    previous_after_rollback,
     read_ledger,
     rolled_back_versions,
     unfinished_move,
@@ -27,7 +28,7 @@ def test_every_move_is_a_line_that_says_who_when_why_from_to_and_evidence(tmp_pa
     home = Home(tmp_path)
     append_to_ledger(home, "promoted", "assistant", None, 1, "nightly", "8 golden prompts answered as evaluated")
     (record,) = read_ledger(home)
-    assert set(record) == {"time", "who", "event", "model", "from", "to", "why", "evidence"}
+    assert set(record) == {"time", "who", "event", "model", "from", "to", "why", "evidence", "previous"}
     assert (record["event"], record["from"], record["to"], record["why"]) == ("promoted", None, 1, "nightly")
 
 
@@ -82,17 +83,42 @@ def test_a_model_without_moves_has_no_champions(tmp_path):
 def test_a_rollback_returns_to_the_latest_time_that_a_version_was_champion(tmp_path):
     home = Home(tmp_path)
     record_moves(home, ("promoted", None, 1), ("promoted", 1, 2), ("promoted", 2, 1), ("promoted", 1, 3))
-    assert champion_before(home, "assistant", 3) == 1
+    assert previous_after_rollback(home, "assistant", 3, 1) == 2
+    assert previous_after_rollback(home, "assistant", 3, 2) == 1
     record_moves(home, ("rolled back", 3, 1))
     assert champions_in_order(home, "assistant") == [1, 2, 1]
-    assert champion_before(home, "assistant", 1) == 2
-    assert champion_before(home, "assistant", 2) == 1
-    assert champion_before(home, "assistant", 7) is None
+    assert previous_after_rollback(home, "assistant", 1, 2) == 1
 
 
 def test_the_first_champion_has_none_before_it(tmp_path):
-    record_moves(Home(tmp_path), ("promoted", None, 1))
-    assert champion_before(Home(tmp_path), "assistant", 1) is None
+    record_moves(Home(tmp_path), ("promoted", None, 1), ("promoted", 1, 2))
+    assert previous_after_rollback(Home(tmp_path), "assistant", 2, 1) is None
+
+
+def test_a_rollback_over_several_versions_is_like_as_many_rollbacks(tmp_path):
+    moves = [("promoted", None, 1), ("promoted", 1, 2), ("promoted", 2, 3), ("promoted", 3, 4)]
+    at_once, one_by_one = Home(tmp_path / "at once"), Home(tmp_path / "one by one")
+    record_moves(at_once, *moves, ("rolled back", 4, 2))
+    record_moves(one_by_one, *moves, ("rolled back", 4, 3), ("rolled back", 3, 2))
+    for home in (at_once, one_by_one):
+        assert champions_in_order(home, "assistant") == [1, 2]
+        assert rolled_back_versions(home, "assistant") == {3, 4}
+
+
+def test_a_return_to_a_version_that_was_rolled_back_leaves_the_one_it_replaces(tmp_path):
+    home = Home(tmp_path)
+    record_moves(home, ("promoted", None, 1), ("promoted", 1, 2), ("promoted", 2, 3), ("rolled back", 3, 2))
+    assert previous_after_rollback(home, "assistant", 2, 3) == 1, "not 2, which a person just left"
+    record_moves(home, ("rolled back", 2, 3))
+    assert champions_in_order(home, "assistant") == [1, 3]
+    assert rolled_back_versions(home, "assistant") == {2}
+
+
+def test_every_version_that_ever_was_champion_is_known(tmp_path):
+    home = Home(tmp_path)
+    record_moves(home, ("promoted", None, 1), ("promoted", 1, 2), ("rolled back", 2, 1), ("started", 1, 3))
+    record_moves(home, ("undone", 1, 3))
+    assert champions_ever(home, "assistant") == {1, 2}
 
 
 def test_a_version_counts_as_rolled_back_until_it_is_promoted_again(tmp_path):

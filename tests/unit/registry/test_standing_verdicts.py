@@ -7,7 +7,7 @@ import pytest
 from tasks.contracts.config import RegistrySection
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
-from tasks.registry.aliases import aliases_after, read_aliases, write_aliases
+from tasks.registry.aliases import aliases_after, aliases_back, read_aliases, write_aliases
 from tasks.registry.connection import connect
 from tasks.registry.ledger import append_to_ledger
 from tasks.registry.versions import find_judged, find_rolled_back, find_version, list_versions
@@ -103,6 +103,13 @@ def test_aliases_are_written_together_and_can_be_put_back(registry):
     write_aliases(REGISTRY, home, before)
     assert read_aliases(REGISTRY, home) == before
     assert aliases_after(before, one, None) == {"champion": one, "challenger": three}
+
+
+def test_what_is_put_back_leaves_a_challenger_that_was_registered_meanwhile():
+    before = {"champion": 2, "previous": 1, "challenger": 3}
+    assert aliases_back(before, {"champion": 3, "previous": 2}) == before, "the challenger that was promoted"
+    assert aliases_back(before, {"champion": 3, "previous": 2, "challenger": 4}) == {**before, "challenger": 4}
+    assert aliases_back({}, {"champion": 1}) == {}
 
 
 def test_a_model_that_was_never_registered_has_no_aliases(database):

@@ -1,0 +1,165 @@
+"""A file that only grows, of lines that each carry the digest of the line before: what was changed in it is found.
+
+Its head, a small file beside it, has the number and the digest of the last line: a chain alone does not show that its
+end is missing. This finds accidents and quiet edits. Whoever writes all lines and the head anew is not found: there is
+no secret in it.
+"""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.contracts.jsonl import append_whole, canonical_json
+
+GENESIS = "0" * 64
+"""What stands for the digest of the line before in a file's first line."""
+
+log = logging.getLogger("llm_retrain.registry")
+
+
+@dataclass(frozen=True)
+class ChainProblem:
+    """Something that is not as it was written.
+
+    Attributes:
+        line: its number, from 1.
+        what: what is wrong with it, in words that go on from "line N".
+        breaks_chain: False for a line that a crash cut short and that is there as the crash left it.
+    """
+
+    line: int
+    what: str
+    breaks_chain: bool = True
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The last line: its number and its digest."""
+
+    line: int
+    digest: str
+
+
+def append_chained(path: Path, head_path: Path, record: dict[str, Any]) -> None:
+    """Append a record with the digest of the line before as `previous`, and let the head name it.
+
+    What a crash tore stays as a line of its own, and the chain goes on over it. Where the head's line is not in the
+    file any more, the record follows the head: going on does not cover up what is missing.
+
+    Raises:
+        OSError: it could not be written; the file is as before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        size = os.fstat(descriptor).st_size
+        lines, head = _lines(os.pread(descriptor, size, 0)), _read_head(head_path)
+        previous = _digest(lines[-1]) if lines else GENESIS
+        if head is not None and _missing_head(lines, head):
+            log.warning("%s is not what it was when it was written last; llm-retrain history says where", path)
+            previous = head.digest
+        line = canonical_json({**record, "previous": previous}).encode()
+        append_whole(descriptor, line + b"\n")
+        try:
+            _write_head(head_path, _Head(len(lines) + 1, _digest(line)))
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def read_chained(path: Path, head_path: Path) -> tuple[list[dict[str, Any] | None], list[ChainProblem]]:
+    """Return the records by line, None for a line that cannot be read, and all that is not as it was written.
+
+    Lines at the beginning without `previous` are of before there was a chain: it starts where it starts.
+
+    Raises:
+        OSError: the file is there and cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            lines, head = _lines(file.read()), _read_head(head_path)
+    except FileNotFoundError:
+        lines, head = [], _read_head(head_path)
+    records = [_record(line) for line in lines]
+    return records, [*_broken_links(lines, records), *_broken_end(lines, records, head)]
+
+
+def _broken_links(lines: list[bytes], records: list[dict[str, Any] | None]) -> Iterator[ChainProblem]:
+    is_chained, before = False, GENESIS
+    for number, (line, record) in enumerate(zip(lines, records, strict=True), start=1):
+        if record is None:
+            yield ChainProblem(number, "cannot be read: it was cut short while it was written, or damaged", False)
+        elif "previous" in record:
+            is_chained = True
+            if record["previous"] != before:
+                yield ChainProblem(
+                    number,
+                    "does not follow from the line before it: that one was changed, or lines were removed, inserted or "
+                    "put in another order here",
+                )
+        elif is_chained:
+            yield ChainProblem(number, "has no digest of the line before it: it was not written by llm-retrain")
+        before = _digest(line)
+
+
+def _broken_end(lines: list[bytes], records: list[dict[str, Any] | None], head: _Head | None) -> Iterator[ChainProblem]:
+    if head is None:
+        # A crash between the first line and its head leaves one line without it.
+        if sum(record is not None and "previous" in record for record in records) > 1:
+            yield ChainProblem(len(lines), "may not be the last: the head, which says that, is lost")
+    elif missing := _missing_head(lines, head):
+        yield ChainProblem(head.line, missing)
+
+
+def _missing_head(lines: list[bytes], head: _Head) -> str:
+    """Say how the head's line differs; the empty string if it does not. Lines after it are those of a crash."""
+    if len(lines) < head.line:
+        return f"is missing: there are {len(lines)} lines, and there were {head.line}"
+    if _digest(lines[head.line - 1]) != head.digest:
+        return "is not the line that was written there: it was changed, or lines before it were removed or inserted"
+    return ""
+
+
+def _lines(content: bytes) -> list[bytes]:
+    """Split at line feeds; a last line without one was torn, or lacks nothing but it."""
+    return content.removesuffix(b"\n").split(b"\n") if content else []
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _digest(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
+
+
+def _read_head(path: Path) -> _Head | None:
+    """Return the head; None if there is none, or it cannot be read."""
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        return _Head(int(written["line"]), str(written["digest"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_head(path: Path, head: _Head) -> None:
+    beside = path.with_name(f"{path.name}.new")  # whoever writes it has the lock of the file that it is the head of
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(canonical_json({"line": head.line, "digest": head.digest}))
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
