@@ -254,7 +254,8 @@ def _open(sentence: str) -> Finding:
 def _finding(
     rule: str, outcome: Outcome, of: str, against: str, seen: Difference, p_value: float | None, reading: str
 ) -> Finding:
-    p_spelled = "" if p_value is None else f", p {_spelled(p_value)}"
+    of_what = " of a loss" if rule == "guarded metric" or outcome == "failed" else ""
+    p_spelled = "" if p_value is None else f", p{of_what} {_spelled(p_value)}"
     figures = {"value": seen.value, "low": seen.low, "high": seen.high}
     return Finding(
         rule,

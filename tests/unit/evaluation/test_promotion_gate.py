@@ -122,7 +122,7 @@ def test_an_improvement_surely_too_small_is_inconclusive_and_says_so():
 def test_a_rejection_begins_with_what_is_worse_and_gives_its_figures():
     decision = decide(report_of(base=against(BETTER, chrf=WORSE)), GateSection(), has_champion=False)
     assert decision.reasons[0] == (
-        "chrf changed by -0.1 against base, interval [-0.14, -0.06], p < 0.001: significantly worse."
+        "chrf changed by -0.1 against base, interval [-0.14, -0.06], p of a loss < 0.001: significantly worse."
     )
     assert len(decision.reasons) == 3
 
