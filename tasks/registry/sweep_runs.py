@@ -15,13 +15,12 @@ from tasks.contracts.sweep_record import SweepRecord, TrialRecord
 from tasks.contracts.training_config import TrainingSection
 from tasks.contracts.unused_settings import used_settings
 from tasks.registry.connection import connect, experiment_id
-from tasks.registry.tracking import TrackedRun, ended
+from tasks.registry.tracking import ENDED, ERROR, TrackedRun, ended
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _PARENT, _TABLE = "mlflow.parentRunId", "trials.json"
-_ERROR = "llm_retrain.error"
 _STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "stopped": "KILLED"}
 
 
@@ -64,8 +63,8 @@ class SweepRun(TrackedRun):
             if run is None or run.info.lifecycle_stage != "active":
                 return ""
             self.client.update_run(run_id, status="RUNNING")
-            if _ERROR in run.data.tags:
-                self.client.delete_tag(run_id, _ERROR)
+            for tag in {ERROR, ENDED} & run.data.tags.keys():
+                self.client.delete_tag(run_id, tag)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
@@ -92,6 +91,8 @@ class SweepRun(TrackedRun):
         with ended(log):
             if is_new:  # MLflow refuses other values, and checkpoint_seconds may be another when a trial goes on
                 log.log_settings(config.training.model_copy(update=used_settings(config.training, settings)))
+            else:
+                log.go_on_with_training()
             yield log
 
     def log_record(self, record: SweepRecord, write_plots: Callable[[SweepRecord, Path], list[Path]]) -> None:
@@ -116,7 +117,7 @@ class SweepRun(TrackedRun):
                     **{f"llm_retrain.best.{key}": str(value) for key, value in best.settings.items()},
                 }
             )
-        self.set_tags({"llm_retrain.ended": record.ended, "mlflow.note.content": _note(record)})
+        self.set_tags({ENDED: record.ended, "mlflow.note.content": _note(record)})
         with tempfile.TemporaryDirectory(prefix="llm-retrain-sweep-") as folder:
             for path in write_plots(record, Path(folder)):
                 client.log_artifact(self.run_id, str(path))
@@ -159,8 +160,8 @@ def _flat(trial: TrialRecord) -> dict[str, Any]:
 
 
 def _note(record: SweepRecord) -> str:
-    best = record.best
+    best, ended = record.best, f"; {record.ended}" if record.ended else ""  # empty while further trials are to come
     if best is None:
-        return f"No trial has finished; {record.ended}."
+        return f"No trial has finished{ended}."
     lines = [f"- {key}: {value}" for key, value in best.settings.items()]
-    return f"Best: trial {best.number}, validation loss {best.loss:.4f}; {record.ended}.\n\n" + "\n".join(lines)
+    return f"Best: trial {best.number}, validation loss {best.loss:.4f}{ended}.\n\n" + "\n".join(lines)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.contracts.artifacts import DatasetRef, EvalReport, GateDecision, Review
 from tasks.contracts.config import RegistrySection, RetrainConfig
+from tasks.contracts.errors import TrainingStopped
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl
 from tasks.registry.connection import connect, experiment_id
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("llm_retrain.registry")
 
+ERROR, ENDED = "llm_retrain.error", "llm_retrain.ended"
+"""The tags that say what a run failed of, and that it was stopped; a sweep's `ENDED` also says why it was over."""
 _PROFILED_ROWS = 20_000
 
 
 @contextmanager
 def tracked_run(config: RetrainConfig, home: Home, reason: str, tags: dict[str, str]) -> "Iterator[TrackedRun]":
-    """Open an MLflow run for a retraining; it ends FAILED if the block raises, FINISHED otherwise."""
+    """Open an MLflow run for a retraining; it ends as `ended` says."""
     client = connect(config.registry, home)
     run = client.create_run(
         experiment_id(client, config.registry, home),
@@ -43,14 +46,21 @@ def tracked_run(config: RetrainConfig, home: Home, reason: str, tags: dict[str, 
 
 @contextmanager
 def ended(tracked: "TrackedRun") -> Iterator[None]:
-    """End a run after the block: FAILED with the error if it raises, otherwise with the status that it has by then."""
+    """End a run after the block: KILLED if somebody stopped it, FAILED with the error if it raises anything else,
+    otherwise with the status that it has by then."""
     try:
         yield
     except BaseException as error:
+        # What is no Exception is somebody's wish: Ctrl+C, or Prefect's word for a cancel.
+        is_stopped = isinstance(error, TrainingStopped) or not isinstance(error, Exception)
+        if is_stopped:
+            tags = {ENDED: f"stopped: {error}" if str(error) else "stopped"}
+        else:
+            tags = {ERROR: f"{type(error).__name__}: {error}"}
         try:
             tracked.flush_training()
-            tracked.set_tags({"llm_retrain.error": f"{type(error).__name__}: {error}"[:4_000]})
-            tracked.client.set_terminated(tracked.run_id, status="FAILED")
+            tracked.set_tags({key: text[:4_000] for key, text in tags.items()})
+            tracked.client.set_terminated(tracked.run_id, status="KILLED" if is_stopped else "FAILED")
         except Exception as unwritten:  # it must not hide why the run failed
             log.warning("The failure of run %s is not in MLflow: %s", tracked.run_id, unwritten)
         raise
@@ -68,6 +78,10 @@ class TrackedRun:
     def log_training(self, event: dict[str, Any]) -> None:
         """Log an event of the training: a point of a curve, or a tag for what befell it."""
         self._curve.add(event)
+
+    def go_on_with_training(self) -> None:
+        """Log only what comes after the points that the run has: it is an earlier one that goes on."""
+        self._curve.go_on()
 
     def flush_training(self) -> None:
         """Send what was not sent yet.
@@ -220,12 +234,16 @@ def last_runs(registry: RegistrySection, home: Home, count: int) -> list[dict[st
                 "run_id": run.info.run_id,
                 "started": started.isoformat(timespec="seconds"),
                 "kind": tags.get("llm_retrain.kind", ""),
-                "verdict": verdict or run.info.status.lower(),
+                "verdict": verdict or _STATES.get(run.info.status) or run.info.status.lower(),
                 "version": tags.get("llm_retrain.version", ""),
                 "reason": tags.get("llm_retrain.reason", ""),
             }
         )
     return lines
+
+
+_STATES = {"KILLED": "stopped"}
+"""MLflow's word for a run that somebody stopped sounds like an accident."""
 
 
 def _flat_row(row: dict[str, Any]) -> dict[str, str]:

@@ -42,6 +42,12 @@ class TrainingCurve:
         self._last: dict[str, int] = {}
         self._flushed = time.monotonic()
 
+    def go_on(self) -> None:
+        """Take up the curves that the run has from a process before this one: its points are sent no second time."""
+        for kind, name in (("step", "train/loss"), ("validation", "validation/loss")):
+            points = self._client.get_metric_history(self._run_id, name)
+            self._last[kind] = max((point.step for point in points), default=0)
+
     def add(self, event: dict[str, Any]) -> None:
         """Add what an event of the training process says; events that say nothing for MLflow are ignored."""
         kind = event["event"]
