@@ -174,6 +174,7 @@ def monitor(preset: str | None, file: Path | None, overrides: tuple[str, ...], r
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.monitor import monitor as monitor_flow
+        from flows.monitor import state_name
 
         settings = monitor_config(config)
         if requests:
@@ -183,7 +184,7 @@ def monitor(preset: str | None, file: Path | None, overrides: tuple[str, ...], r
         if as_json:
             click.echo(json.dumps(verdict, ensure_ascii=False))
         else:
-            console.print(("Drift: " if verdict["drifted"] else "No drift: ") + verdict["reason"], markup=False)
+            console.print(f"{state_name(verdict)}: {verdict['reason']}", markup=False)
 
 
 @cli.command()
