@@ -1,6 +1,7 @@
 """The command line of `llm-retrain`.
 
-Exit codes: 0 promoted or done; 1 failed; 2 wrong usage or configuration; 3 rejected by the gate; 4 inconclusive.
+Exit codes: 0 promoted or done; 1 failed; 2 wrong usage or configuration; 3 rejected by the gate; 4 inconclusive;
+130 stopped by Ctrl+C.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from flows.command import config_options, json_option, terminal
+from flows.command import config_options, json_option, recorded_flow, terminal
 from flows.compare_command import compare
 from flows.data_commands import data
 from flows.join_command import join
@@ -55,7 +56,7 @@ def run(preset: str | None, file: Path | None, overrides: tuple[str, ...], reaso
     with terminal(home, as_json) as console:
         from flows.finished import find_finished
 
-        outcome = find_finished(config, home) or _retrain(config, reason)
+        outcome = find_finished(config, home) or _retrain(config, home, reason)
         outcome = replace(outcome, seconds=round(time.monotonic() - started, 1))
         if as_json:
             click.echo(json.dumps(outcome.to_json(), ensure_ascii=False))
@@ -82,7 +83,8 @@ def sweep(preset: str | None, file: Path | None, overrides: tuple[str, ...], rea
         _quieten_mlflow()
         from flows.sweep import sweep as sweep_flow
 
-        record, outcome = cast("SweepOutcome", sweep_flow(config=config, reason=reason))
+        with recorded_flow(home):
+            record, outcome = cast("SweepOutcome", sweep_flow(config=config, reason=reason))
         outcome = replace(outcome, seconds=round(time.monotonic() - started, 1))
         if as_json:
             click.echo(json.dumps({"sweep": record.to_json(), **outcome.to_json()}, ensure_ascii=False))
@@ -147,7 +149,9 @@ def promote(
     with terminal(home, as_json) as console:
         from flows.promote import promote as promote_flow
 
-        _say_served(console, as_json, promote_flow(version=version, reason=reason, config=config))
+        with recorded_flow(home):
+            served = promote_flow(version=version, reason=reason, config=config)
+        _say_served(console, as_json, served)
 
 
 @cli.command()
@@ -163,7 +167,9 @@ def rollback(
     with terminal(home, as_json) as console:
         from flows.promote import rollback as rollback_flow
 
-        _say_served(console, as_json, rollback_flow(reason=reason, to=to, config=config))
+        with recorded_flow(home):
+            served = rollback_flow(reason=reason, to=to, config=config)
+        _say_served(console, as_json, served)
 
 
 @cli.command()
@@ -175,15 +181,17 @@ def monitor(preset: str | None, file: Path | None, overrides: tuple[str, ...], r
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.monitor import monitor as monitor_flow
+        from flows.monitor import state_name
 
         settings = monitor_config(config)
         if requests:
             settings = settings.model_copy(update={"requests_path": requests})
-        verdict = monitor_flow(config=settings)
+        with recorded_flow(home):
+            verdict = monitor_flow(config=settings)
         if as_json:
             click.echo(json.dumps(verdict, ensure_ascii=False))
         else:
-            console.print(("Drift: " if verdict["drifted"] else "No drift: ") + verdict["reason"], markup=False)
+            console.print(f"{state_name(verdict)}: {verdict['reason']}", markup=False)
 
 
 @cli.command()
@@ -255,13 +263,14 @@ def main() -> None:
         sys.exit(1)
 
 
-def _retrain(config: RetrainConfig, reason: str) -> "Outcome":
+def _retrain(config: RetrainConfig, home: Home, reason: str) -> "Outcome":
     # Said at once: the imports take seconds, and the first run of a home also makes the databases.
     log.info("Retraining %s from %s", config.registry.model_name, config.base_model.source)
     _quieten_mlflow()
     from flows.retrain import retrain
 
-    return cast("Outcome", retrain(config=config, reason=reason))
+    with recorded_flow(home):
+        return cast("Outcome", retrain(config=config, reason=reason))
 
 
 def _quieten_mlflow() -> None:
@@ -275,6 +284,7 @@ def _quieten_mlflow() -> None:
 
 def _links(config: RetrainConfig, home: Home, places: dict[str, str]) -> dict[str, str]:
     from flows.services import mlflow_url, prefect_api_url
+    from flows.services.environment import PREFECT_PORT, api_url, port_from_environment
 
     api = prefect_api_url(home)
     hint = "" if api else "  (start the pages with: llm-retrain up)"
@@ -285,7 +295,7 @@ def _links(config: RetrainConfig, home: Home, places: dict[str, str]) -> dict[st
         run_page = f"{server}/#/experiments/{places['mlflow_experiment']}/runs/{places['mlflow_run']}"
         links["MLflow"] = run_page + ("" if own else hint)
     if "prefect_flow_run" in places:
-        ui = (api or "http://127.0.0.1:4200/api").removesuffix("/api")
+        ui = (api or api_url(port_from_environment(PREFECT_PORT))).removesuffix("/api")
         links["Prefect"] = f"{ui}/{_PREFECT_UI_PATH}/{places['prefect_flow_run']}{hint}"
     return links
 

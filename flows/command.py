@@ -16,6 +16,8 @@ from tasks.contracts.home import Home
 if TYPE_CHECKING:
     from rich.console import Console
 
+log = logging.getLogger("llm_retrain.cli")
+
 _ONLY_OUR_LINES = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -36,6 +38,27 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
+
+
+@contextmanager
+def recorded_flow(home: Home) -> Iterator[None]:
+    """Have a Prefect server for the flow that the block runs, and settle the runs that ended without a word before."""
+    from prefect import tags
+    from prefect.settings import PREFECT_API_URL
+
+    from flows.services import prefect_api_url
+    from flows.services.lost_runs import close_lost_commands, process_tag
+    from flows.services.prefect_api import PrefectApi
+    from flows.services.temporary_server import start_temporary_server
+
+    api = prefect_api_url(home) if PREFECT_API_URL.value() else start_temporary_server()
+    if api is not None:  # else it is somebody else's, with runs of other homes
+        try:
+            close_lost_commands(PrefectApi(api))
+        except EnvironmentProblem as problem:  # the next command does it
+            log.warning("Flow runs whose process is gone may still be called running: %s", problem)
+    with tags(process_tag()):
+        yield
 
 
 @contextmanager

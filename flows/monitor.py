@@ -25,14 +25,15 @@ def monitor(config: MonitorConfig = _DEFAULTS) -> dict[str, Any]:
     between the two repeats the event, and never loses it. Before the first champion there is nothing to compare with.
 
     Returns:
-        The verdict; the run's final state is named "Drift", "No drift" or "No champion".
+        The verdict; the run's final state is named "Drift", "No drift", "No verdict" (too little to compare) or
+        "No champion".
     """
     record_log_lines()
     home = Home.from_environment()
     champion = find_version_by_alias(config.registry, "champion", home)
     if champion is None:
         reason = f"{config.registry.model_name} has no champion yet: nothing to compare the requests with"
-        return _completed("No champion", {"drifted": False, "reason": reason})
+        return _completed({"drifted": False, "reason": reason})
     window = read_requests(config, home)
     verdict = detect_drift_task(window, champion, config)
     result: dict[str, Any] = {
@@ -48,9 +49,18 @@ def monitor(config: MonitorConfig = _DEFAULTS) -> dict[str, Any]:
     result["event_emitted"] = verdict.drifted and emit_drift_event(verdict, champion.name, champion.version)
     if result["event_emitted"]:
         mark_judged(window, config.serving.model_name, home)
-    return _completed("Drift" if verdict.drifted else "No drift", result)
+    return _completed(result)
 
 
-def _completed(name: str, result: dict[str, Any]) -> dict[str, Any]:
+def state_name(result: dict[str, Any]) -> str:
+    """Return the name of the final state; what was not compared has not been found free of drift."""
+    if "version" not in result:
+        return "No champion"
+    if result["p_value"] is None:
+        return "No verdict"
+    return "Drift" if result["drifted"] else "No drift"
+
+
+def _completed(result: dict[str, Any]) -> dict[str, Any]:
     """Name the run's final state; Prefect unwraps it, so that a caller of the flow gets `result`."""
-    return cast("dict[str, Any]", Completed(name=name, message=result["reason"], data=result))
+    return cast("dict[str, Any]", Completed(name=state_name(result), message=result["reason"], data=result))

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.outcome import one_line
+from flows.terminal import short_time
 from tasks.contracts.config import RetrainConfig, ServingSection
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.home import Home
@@ -138,9 +139,9 @@ def render_overview(console: Console, facts: dict[str, Any]) -> None:
     if facts["unsent_runs"]:
         console.print(f"Runs that MLflow has not taken all of: {facts['unsent_runs']}; the next status tries again")
     runs = Table(title="Last runs", title_justify="left")
-    for column in ("started", "kind", "verdict", "version", "reason"):
-        runs.add_column(column)
+    for column in ("started (UTC)", "kind", "verdict", "version", "reason"):
+        runs.add_column(column, no_wrap=column != "reason")
     for line in facts["last_runs"]:
-        cells = (str(line[key]) for key in ("started", "kind", "verdict", "version", "reason"))
+        cells = (short_time(line["started"]), *(str(line[key]) for key in ("kind", "verdict", "version", "reason")))
         runs.add_row(*(escape(one_line(cell, 400)) for cell in cells))
     console.print(runs)

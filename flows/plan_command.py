@@ -39,17 +39,21 @@ _PARTS = {
 def plan(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say what memory and time a training would take, and what to change if it does not fit; nothing is trained.
 
+    Exit code 0 whether it fits or not; `fits` and `may_fit` of --json say which.
+
     The data version and the base model are made if they are not there yet, as `run` would make them and will find them.
     """
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.data_commands import build_version
+        from flows.retrain import warn_of_unused_settings
         from tasks.data.ingest import Place
         from tasks.data.replay import prepare_replay
         from tasks.training.adapter import TrainingJob
         from tasks.training.base_model import prepare_base_model, prepare_teacher
         from tasks.training.plan.request import request_plan
 
+        warn_of_unused_settings(config.training)
         store = Store(home.store)
         dataset = build_version(config, home, store)
         base = prepare_base_model(config.base_model, home, store)
@@ -67,8 +71,11 @@ def render_plan(console: "Console", method: str, facts: dict[str, Any]) -> None:
     """Show bytes by part, what is free, the time, and what could be changed."""
     from rich.table import Table
 
-    title = f"{method} in {facts['precision']} on {facts['device']}, {facts['trained_parameters']:,} trained numbers"
-    table = Table("part", title=title, title_justify="left")
+    # Not the table's title, which would be as narrow as the table.
+    console.print(
+        f"{method} in {facts['precision']} on {facts['device']}, {facts['trained_parameters']:,} trained numbers"
+    )
+    table = Table("part, at the moment of the peak")
     table.add_column("MB", justify="right")
     for name, size in facts["memory"].items():
         if size:
@@ -99,7 +106,7 @@ def render_plan(console: "Console", method: str, facts: dict[str, Any]) -> None:
 def _render_advice(console: "Console", advice: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    from tasks.training.plan.verdict import spelled_setting
+    from tasks.training.plan.verdict import spelled_price, spelled_setting
 
     if not advice:
         return
@@ -108,9 +115,8 @@ def _render_advice(console: "Console", advice: list[dict[str, Any]]) -> None:
         table.add_column(column, justify="right")
     for each in advice:
         fits = "[green]yes[/]" if each["fits"] else "[red]no[/]"
-        table.add_row(
-            spelled_setting(each), f"{each['total_bytes'] / 1e6:,.0f}", spelled_seconds(each["seconds"]), fits
-        )
+        setting = "\n  ".join(filter(None, (spelled_setting(each), spelled_price(each))))
+        table.add_row(setting, f"{each['total_bytes'] / 1e6:,.0f}", spelled_seconds(each["seconds"]), fits)
     console.print(table)
 
 

@@ -66,7 +66,7 @@ def render_history(console: Console, versions: list[dict[str, Any]], ledger: lis
     """Show the versions with their score of one metric, newest first, and the moves of the champion."""
     table = Table(title="Versions", title_justify="left")
     for column in ("version", "alias", "verdict", "compared with", metric, "engine", "servable"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column in ("version", "verdict"))
     for line in versions:
         table.add_row(
             *(
@@ -76,11 +76,11 @@ def render_history(console: Console, versions: list[dict[str, Any]], ledger: lis
         )
     console.print(table)
     moves = Table(title="Ledger", title_justify="left")
-    for column in ("time", "who", "event", "from", "to", "why", "evidence"):
-        moves.add_column(column)
+    for column in ("time (UTC)", "who", "event", "from", "to", "why", "evidence"):
+        moves.add_column(column, no_wrap=column in ("time (UTC)", "event"))
     for record in ledger:
         cells = [
-            record["time"][:19],
+            short_time(record["time"]),
             record["who"],
             record["event"],
             record["from"],
@@ -104,6 +104,11 @@ def render_ledger_problems(console: Console, problems: list[ChainProblem], ledge
         console.print(f"A crash left this in the ledger {escape(str(ledger))}; all else is as written:", soft_wrap=True)
     for problem in problems:
         console.print(f"  • line {problem.line} {escape(problem.what)}", soft_wrap=True)
+
+
+def short_time(time: str) -> str:
+    """Shorten a time of ISO 8601 to what tells the lines of a list apart: month, day and minute."""
+    return time[5:16].replace("T", " ")
 
 
 _ALSO_SHOWN = ("perplexity", "length_ratio")

@@ -8,6 +8,7 @@ LONGEST_FIRST = (
     "integration/test_training_process.py",
     "integration/test_training_methods.py",
     "integration/test_services.py",
+    "integration/test_interrupted_commands.py",
     "integration/test_new_tokens.py",
     "integration/test_servable_build.py",
     "integration/test_data_clusters.py",

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from flows.services.daemon import Daemon, running_daemon, start_daemon, stop_daemon, wait_until_ready
 from flows.services.environment import MLFLOW_PORT, PREFECT_PORT, api_url, port_from_environment, service_environment
-from flows.services.lost_runs import close_lost_runs
+from flows.services.lost_runs import close_lost_commands, close_lost_runs
 from flows.services.prefect_api import PrefectApi, answers
 from flows.services.registration import WORK_POOL, deploy, prepare_work_pool
 from flows.services.states import ServiceState
@@ -122,6 +122,7 @@ class _Startup:
         api = _api_of(prefect)
         wait_until_ready(prefect, api.is_healthy, deadline, (mlflow,))
         prepare_work_pool(api)
+        close_lost_commands(api)
         if running_daemon(self.home, "worker") is None:
             close_lost_runs(api, WORK_POOL)
         worker = self._ensure("worker")

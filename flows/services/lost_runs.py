@@ -1,14 +1,41 @@
 """Flow runs whose process is gone: Prefect goes on calling them Running, and they keep their place in the queue."""
 
 import logging
+import os
+import re
 
 import psutil
 
 from flows.services.prefect_api import PrefectApi
+from tasks.contracts.processes import find_process
 
 log = logging.getLogger("llm_retrain.services")
 
 _RUN_ID = "PREFECT__FLOW_RUN_ID"  # how a worker tells the process which run it executes
+_PROCESS_TAG = re.compile(r"process-(\d+)-([\d.]+)")
+
+
+def process_tag() -> str:
+    """Return the tag that says which process executes a run that no worker started: pid and start time."""
+    return f"process-{os.getpid()}-{psutil.Process().create_time():.2f}"
+
+
+def close_lost_commands(api: PrefectApi) -> int:
+    """Mark the unfinished runs of commands as crashed whose process of this machine is gone; at any time.
+
+    Runs without the tag of a process, of code that somebody else calls, are left alone.
+
+    Returns:
+        How many runs were closed.
+    """
+    closed = 0
+    for run in api.unfinished_runs_of_commands():
+        processes = [found for tag in run["tags"] if (found := _PROCESS_TAG.fullmatch(tag))]
+        if processes and not any(find_process(int(found[1]), float(found[2])) for found in processes):
+            log.warning("Flow run %s lost its process; marked as crashed", run["name"])
+            api.mark_crashed(run["id"], "its process ended without a word")
+            closed += 1
+    return closed
 
 
 def close_lost_runs(api: PrefectApi, pool: str) -> int:

@@ -110,6 +110,12 @@ class PrefectApi:
         query = {"flow_runs": unfinished, "work_pools": {"name": {"any_": [pool]}}}
         return list(self._ask("POST", "/flow_runs/filter", query))
 
+    def unfinished_runs_of_commands(self) -> list[dict[str, Any]]:
+        """Return the runs that have begun and not ended, of those that no deployment started."""
+        unfinished = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+        query = {"flow_runs": {**unfinished, "deployment_id": {"is_null_": True}}}
+        return list(self._ask("POST", "/flow_runs/filter", query))
+
     def mark_crashed(self, run_id: str, message: str) -> None:
         """Put a run into the state Crashed, whatever state it is in."""
         state = {"type": "CRASHED", "name": "Crashed", "message": message}

@@ -125,7 +125,10 @@ class ServingSection(Section):
     """The form that is served (and therefore evaluated), and the server."""
 
     model_name: str = Field("assistant", description="the stable name clients ask")
-    engine: Literal["onnx", "transformers"] = Field("onnx", description="onnx: ONNX Runtime GenAI on the CPU")
+    engine: Literal["onnx", "transformers"] = Field(
+        "onnx",
+        description="onnx: ONNX Runtime GenAI on the CPU; transformers: PyTorch, which serves every training.method",
+    )
     onnx_precision: Literal["int8", "int4", "fp32"] = Field("int8", description="weights of the onnx engine")
     system_prompt: str = Field("", description="put before conversations without one; empty: the template's own")
     max_new_tokens: int = Field(48, ge=1, le=4_096, description="longest answer, in tokens")

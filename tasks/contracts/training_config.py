@@ -28,7 +28,7 @@ class TrainingSection(Section):
     rank: int = Field(16, ge=1, le=512, description="LoRA rank r")
     alpha: int = Field(32, ge=1, description="LoRA alpha; the update is scaled by alpha / r (rslora: alpha / sqrt(r))")
     dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout")
-    virtual_tokens: int = Field(20, ge=1, le=1_024, description="tokens of prefix, prompt and p_tuning")
+    virtual_tokens: int = Field(20, ge=1, le=1_024, description="tokens of prefix, lora_prefix, prompt and p_tuning")
     new_tokens: tuple[str, ...] = Field(
         (), max_length=1_000, description="symbols that become tokens of their own; their embeddings are trained"
     )
@@ -49,7 +49,11 @@ class TrainingSection(Section):
         "drop", description="drop: long rows are left out; truncate: their answers are cut off; both are counted"
     )
     activation_checkpointing: bool = Field(
-        False, description="compute activations again in the backward pass: less memory, about a third more time"
+        False,
+        description=(
+            "compute activations again in the backward pass: less memory, about a third more time; LoRA on a CPU, "
+            "which then has no fast way, takes nearly twice as long"
+        ),
     )
     validation_rows: int = Field(0, ge=0, description="training rows held out to measure the loss on while training")
     validations: int = Field(4, ge=1, description="times an epoch that the validation loss is measured")

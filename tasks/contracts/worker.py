@@ -40,6 +40,10 @@ _SHOWN_CHARS = 400
 _READ_BYTES = 1 << 16
 
 
+class EnoughHeard(Exception):
+    """Raised by a listener that wants no more of a worker: it is ended, and what it says of that is nobody's news."""
+
+
 def ignore_event(event: Event) -> None:
     """Listen to nothing."""
 
@@ -152,13 +156,14 @@ class Worker:
             self._opened = opened.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the process, if it goes on, and log what it says of its end: nobody else reads that any more."""
+        is_news = kind is None or not issubclass(kind, EnoughHeard)
         with self._opened:
             try:
                 self.end_input()
                 self.terminate()
-                self._read_to_the_end(time.monotonic() + self._order.stop_seconds)
+                self._read_to_the_end(time.monotonic() + self._order.stop_seconds, is_news)
                 self._process.wait(timeout=self._order.stop_seconds)
             except subprocess.TimeoutExpired:
                 self._process.kill()
@@ -167,7 +172,7 @@ class Worker:
                 assert self._process.stdout is not None
                 self._process.stdout.close()
 
-    def _read_to_the_end(self, deadline: float) -> None:
+    def _read_to_the_end(self, deadline: float, is_news: bool) -> None:
         """Read until the worker says no more; TimeoutExpired if a time comes first."""
         said = self._error
         while not self.has_ended:
@@ -175,7 +180,7 @@ class Worker:
             if left <= 0 or not select.select([self], [], [], left)[0]:
                 raise subprocess.TimeoutExpired(self._order.module, self._order.stop_seconds)
             self.read()
-        if self._error is not None and said is None:
+        if is_news and self._error is not None and said is None:
             log.warning("%s", _explain_error(self._error, self._order))
 
     def fileno(self) -> int:

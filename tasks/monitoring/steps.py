@@ -93,7 +93,8 @@ def emit_drift_event(verdict: DriftVerdict, model_name: str, version: int) -> bo
 
 def verdict_markdown(verdict: DriftVerdict, champion: RegisteredVersion, window: RequestWindow) -> str:
     """Write a verdict for a person, with everything that comes from outside escaped."""
-    lines = [f"# {'Drift' if verdict.drifted else 'No drift'}", "", _escaped(verdict.reason), ""]
+    compared = "Drift" if verdict.drifted else "No drift"
+    lines = [f"# {'No verdict' if verdict.p_value is None else compared}", "", _escaped(verdict.reason), ""]
     facts = {
         "Champion": f"{champion.name} version {champion.version}",
         "Requests": f"{len(window.requests)} read, {verdict.requests} distinct, from {window.source}",

@@ -17,13 +17,12 @@ from tasks.registry.connection import connect, experiment_id
 from tasks.registry.journal import open_journal
 from tasks.registry.leftovers import send_leftovers
 from tasks.registry.outage import patiently
-from tasks.registry.tracking import TrackedRun, ended, new_run
+from tasks.registry.tracking import ENDED, ERROR, TrackedRun, ended, new_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _PARENT, _TABLE = "mlflow.parentRunId", "trials.json"
-_ERROR = "llm_retrain.error"
 _STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "stopped": "KILLED"}
 
 
@@ -106,7 +105,7 @@ class SweepRun(TrackedRun):
                     **{f"llm_retrain.best.{key}": str(value) for key, value in best.settings.items()},
                 }
             )
-        self.set_tags({"llm_retrain.ended": record.ended, "mlflow.note.content": _note(record)})
+        self.set_tags({ENDED: record.ended, "mlflow.note.content": _note(record)})
         with tempfile.TemporaryDirectory(prefix="llm-retrain-sweep-") as folder:
             for path in write_plots(record, Path(folder)):
                 self.log_file(path)
@@ -151,8 +150,8 @@ def _reopened(client: "MlflowClient", run_id: str) -> bool:
         if run.info.lifecycle_stage != "active":
             return False
         client.update_run(run_id, status="RUNNING")
-        if _ERROR in run.data.tags:
-            client.delete_tag(run_id, _ERROR)
+        for tag in {ERROR, ENDED} & run.data.tags.keys():
+            client.delete_tag(run_id, tag)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
@@ -167,8 +166,8 @@ def _flat(trial: TrialRecord) -> dict[str, Any]:
 
 
 def _note(record: SweepRecord) -> str:
-    best = record.best
+    best, ended = record.best, f"; {record.ended}" if record.ended else ""  # empty while further trials are to come
     if best is None:
-        return f"No trial has finished; {record.ended}."
+        return f"No trial has finished{ended}."
     lines = [f"- {key}: {value}" for key, value in best.settings.items()]
-    return f"Best: trial {best.number}, validation loss {best.loss:.4f}; {record.ended}.\n\n" + "\n".join(lines)
+    return f"Best: trial {best.number}, validation loss {best.loss:.4f}{ended}.\n\n" + "\n".join(lines)

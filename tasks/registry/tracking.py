@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tasks.contracts.artifacts import DatasetRef, EvalReport, GateDecision, Parity, Review
 from tasks.contracts.config import RegistrySection, RetrainConfig
-from tasks.contracts.errors import RegistryError
+from tasks.contracts.errors import RegistryError, TrainingStopped
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl
 from tasks.registry.connection import connect, experiment_id, tracking_uri
@@ -26,12 +26,14 @@ from tasks.registry.training_curve import TrainingCurve
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+ERROR, ENDED = "llm_retrain.error", "llm_retrain.ended"
+"""The tags that say what a run failed of, and that it was stopped; a sweep's `ENDED` also says why it was over."""
 _PROFILED_ROWS = 20_000
 
 
 @contextmanager
 def tracked_run(config: RetrainConfig, home: Home, reason: str, tags: dict[str, str]) -> "Iterator[TrackedRun]":
-    """Open an MLflow run for a retraining; it ends FAILED if the block raises, FINISHED otherwise.
+    """Open an MLflow run for a retraining; it ends as `ended` says.
 
     Raises:
         RegistryError: MLflow does not answer, or does not take a new run.
@@ -64,12 +66,19 @@ def new_run(
 
 @contextmanager
 def ended(tracked: "Run") -> "Iterator[Run]":
-    """End a run after the block: FAILED with the error if it raises, otherwise with the status that it has by then."""
+    """End a run after the block: KILLED if somebody stopped it, FAILED with the error if it raises anything else,
+    otherwise with the status that it has by then."""
     try:
         yield tracked
     except BaseException as error:
-        tracked.status = "FAILED"
-        tracked.set_tags({"llm_retrain.error": f"{type(error).__name__}: {error}"[:4_000]})
+        # What is no Exception is somebody's wish: Ctrl+C, or Prefect's word for a cancel.
+        is_stopped = isinstance(error, TrainingStopped) or not isinstance(error, Exception)
+        tracked.status = "KILLED" if is_stopped else "FAILED"
+        if is_stopped:
+            tags = {ENDED: f"stopped: {error}" if str(error) else "stopped"}
+        else:
+            tags = {ERROR: f"{type(error).__name__}: {error}"}
+        tracked.set_tags({key: text[:4_000] for key, text in tags.items()})
         raise
     finally:
         tracked.close()
@@ -264,12 +273,16 @@ def last_runs(registry: RegistrySection, home: Home, count: int) -> list[dict[st
                 "run_id": run.info.run_id,
                 "started": started.isoformat(timespec="seconds"),
                 "kind": tags.get("llm_retrain.kind", ""),
-                "verdict": verdict or run.info.status.lower(),
+                "verdict": verdict or _STATES.get(run.info.status) or run.info.status.lower(),
                 "version": tags.get("llm_retrain.version", ""),
                 "reason": tags.get("llm_retrain.reason", ""),
             }
         )
     return lines
+
+
+_STATES = {"KILLED": "stopped"}
+"""MLflow's word for a run that somebody stopped sounds like an accident."""
 
 
 def _flat_row(row: dict[str, Any]) -> dict[str, str]:

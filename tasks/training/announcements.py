@@ -37,7 +37,8 @@ def announce_plan(facts: Event) -> None:
     """
     line = (
         f"The training needs about {facts['needed_bytes'] / 1e9:.2f} GB, {facts['free_bytes'] / 1e9:.2f} GB are "
-        f"free; about {facts['seconds']:.0f} s; {facts['micro_batch_tokens']} tokens at a time"
+        f"free; about {facts['seconds']:.0f} s; at most {facts['largest_rows']} x {facts['largest_tokens']} tokens "
+        "at a time"
     )
     if facts["fits"]:
         log.info("%s", line)

@@ -53,6 +53,7 @@ def test_a_script_gets_bytes_by_part_time_and_nothing_is_trained(place):
 
 
 def test_a_person_gets_a_table_and_a_verdict(place):
-    done = plan(place, "--set", "training.method=full")
+    done = plan(place, "--set", "training.method=full", "--set", "training.rank=4")
     assert done.returncode == 0, done.stderr
     assert "It fits" in done.stdout and "AdamW's moments" in done.stdout and "Time: about" in done.stdout
+    assert "training.rank is 4 and changes nothing" in done.stderr

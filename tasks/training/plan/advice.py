@@ -1,5 +1,6 @@
 """The settings that would make a training fit, each with what it would need then."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +28,17 @@ class Advice:
         key: its name in the configuration.
         value: what it would be.
         plan: what the training would need then.
+        rows: the data set's rows that are trained on now.
+        rows_left_out: those of them that would not be any more.
+        rows_cut_off: those that would be without the end of their answer.
     """
 
     key: str
     value: Any
     plan: Plan
+    rows: int
+    rows_left_out: int = 0
+    rows_cut_off: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return what a table or a script shows."""
@@ -42,36 +49,66 @@ class Advice:
             "needed_bytes": self.plan.needed_bytes,
             "seconds": self.plan.seconds,
             "fits": self.plan.fits,
+            "rows": self.rows,
+            "rows_left_out": self.rows_left_out,
+            "rows_cut_off": self.rows_cut_off,
         }
 
 
 def advise(planner: Planner, training: TrainingSection, work: Work, plan: Plan) -> list[Advice]:
     """Return what could be changed so that less is needed: what fits first, and of that the fastest first."""
     advice = []
-    for key, value in _changes(training, work, plan):
-        changed = _changed(planner, training, work, key, value)
-        if changed is not None and changed.memory.total < plan.memory.total:
-            advice.append(Advice(key, value, changed))
+    changes = [_changed(planner, training, work, key, value) for key, value in _changes(training, work)]
+    for changed in (_smaller_micro_batches(planner, training, work, plan), *changes):
+        if changed is not None and changed.plan.memory.total < plan.memory.total:
+            advice.append(changed)
     return sorted(advice, key=lambda each: (not each.plan.fits, each.plan.seconds))
 
 
-def _changed(planner: Planner, training: TrainingSection, work: Work, key: str, value: Any) -> Plan | None:
+def _changed(planner: Planner, training: TrainingSection, work: Work, key: str, value: Any) -> Advice | None:
     """Plan with one setting changed; None if the configuration, the device or the model's shape refuses that."""
     try:
         changed = TrainingSection.model_validate({**training.model_dump(), key: value})
         place = Place(*choose_device(changed))
-        rows = _shortened(work, value, changed.long_rows) if key == "max_length_tokens" else work
-        return planner.plan_other(changed, rows, place)
+        if key != "max_length_tokens":
+            return Advice(key, value, planner.plan_other(changed, work, place), work.own_rows)
+        rows = _shortened(work, value, changed.long_rows)
+        left_out = work.own_rows - rows.own_rows
+        longer = sum(len(example) > value for example in work.examples[: work.own_rows])
+        plan = planner.plan_other(changed, rows, place)
+        return Advice(key, value, plan, work.own_rows, rows_left_out=left_out, rows_cut_off=longer - left_out)
     except (ValidationError, TrainingError):
         return None
 
 
-def _changes(training: TrainingSection, work: Work, plan: Plan) -> list[tuple[str, Any]]:
+def _smaller_micro_batches(planner: Planner, training: TrainingSection, work: Work, plan: Plan) -> Advice | None:
+    """Name the largest half of a half … that fits, or else the smallest one, which is one row at a time.
+
+    What is needed falls with every half, so not all of them are planned.
+    """
+    if plan.largest_rows < 2:
+        return None
+    longest = max(len(example) for example in work.examples)
+    values = [max(longest, plan.largest_rows * plan.largest_tokens // 2)]
+    while values[-1] > longest:
+        values.append(max(longest, values[-1] // 2))
+    planned: dict[int, Advice | None] = {}
+
+    def fits(value: int) -> bool:
+        planned[value] = advice = _changed(planner, training, work, "micro_batch_tokens", value)
+        return advice is not None and advice.plan.fits
+
+    found = bisect_left(values, True, key=fits)
+    chosen = values[min(found, len(values) - 1)]
+    if chosen not in planned:
+        fits(chosen)
+    return planned[chosen]
+
+
+def _changes(training: TrainingSection, work: Work) -> list[tuple[str, Any]]:
     """Return what may need less; whether it can be at all is not asked here."""
     changes: list[tuple[str, Any]] = []
     longest = max(len(example) for example in work.examples)
-    if plan.largest_rows > 1:
-        changes.append(("micro_batch_tokens", max(longest, plan.largest_rows * plan.largest_tokens // 2)))
     if not training.activation_checkpointing:
         changes.append(("activation_checkpointing", True))
     if training.precision == "fp32":

@@ -1,5 +1,6 @@
 """What a training needs and whether that is there; and how many tokens pass through the model at a time."""
 
+import os
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
@@ -174,7 +175,7 @@ class Planner:
                 shards,
             ),
             free_bytes=self._free,
-            seconds=sum(expected.seconds_of(part, speed) for part, _ in parts) / self._group.size,
+            seconds=sum(expected.seconds_of(part, speed) for part, _ in parts) / self._times_as_fast,
             flops_per_second=speed,
             micro_batch_tokens=training.micro_batch_tokens,
             largest_rows=len(widest[0]),
@@ -182,6 +183,17 @@ class Planner:
             total_tokens=sum(_padded(part) for part, _ in parts),
             trained_parameters=rehearsed.trained_parameters,
         )
+
+    @property
+    def _times_as_fast(self) -> int:
+        """How often the device whose speed was measured is there: the processes of a CPU share its cores, so only
+        cores count that the measurement left idle."""
+        nodes, here = self._group.nodes, self._group.size // self._group.nodes
+        if self._on_cpu:
+            import torch
+
+            here = max(1, min(here, len(os.sched_getaffinity(0)) // torch.get_num_threads()))
+        return nodes * here
 
     def _copied_files(self, training: TrainingSection, rehearsal: Rehearsal) -> int:
         """Weights in the file's own precision stay where they are mapped; the fast way and other precisions copy."""

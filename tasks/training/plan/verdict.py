@@ -55,5 +55,12 @@ def spelled_setting(advice: dict[str, Any]) -> str:
     return f"{advice['key']}={json.dumps(advice['value']).strip(chr(34))}"
 
 
+def spelled_price(advice: dict[str, Any]) -> str:
+    """Say which rows a changed setting costs; empty if none."""
+    kinds = {"rows_left_out": "left out", "rows_cut_off": "cut off"}
+    return ", ".join(f"{advice[key]} of {advice['rows']} rows {word}" for key, word in kinds.items() if advice[key])
+
+
 def _with_bytes(advice: dict[str, Any]) -> str:
-    return f"{spelled_setting(advice)} ({advice['needed_bytes'] / 1e9:.2f} GB)"
+    facts = (f"{advice['needed_bytes'] / 1e9:.2f} GB", spelled_price(advice))
+    return f"{spelled_setting(advice)} ({', '.join(filter(None, facts))})"

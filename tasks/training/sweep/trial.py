@@ -12,6 +12,7 @@ from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import ConfigError, TrainingError, TrainingStopped
 from tasks.contracts.store import Store
 from tasks.contracts.sweep_record import TrialState
+from tasks.contracts.worker import EnoughHeard
 from tasks.training.adapter import (
     TrainingJob,
     checkpoints_of,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 Listener = Callable[[dict[str, Any]], None]
 
 
-class _Pruned(Exception):
+class _Pruned(EnoughHeard):
     """The trial does worse than others at the same place."""
 
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tasks.contracts.errors import BuildError
-from tasks.contracts.worker import WorkerOrder, follow, run_worker
+from tasks.contracts.worker import EnoughHeard, WorkerOrder, follow, run_worker
 
 
 @pytest.fixture
@@ -142,3 +142,20 @@ def test_a_worker_that_does_not_stop_when_it_is_asked_to_is_killed(run_body):
     deaf = "import time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)"
     with pytest.raises(BuildError, match="SIGKILL"):
         run_body("time.sleep(600)", before=deaf, deadline=time.monotonic() + 3.0, stop_seconds=0.2)
+
+
+def test_what_a_worker_says_of_an_end_that_its_listener_wanted_is_nobodys_news(run_body, caplog):
+    body = "try:\n    say('step')\n    time.sleep(60)\nexcept SystemExit:\n    raise TrainingError('asked to stop')"
+    before = "import time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit())"
+
+    def enough(event):
+        raise EnoughHeard
+
+    def broken(event):
+        raise KeyError("a fault of the listener")
+
+    for listener, error, said in ((broken, KeyError, ["asked to stop"]), (enough, EnoughHeard, [])):
+        caplog.clear()
+        with pytest.raises(error):
+            run_body(body, before, listener=listener)
+        assert caplog.messages == said

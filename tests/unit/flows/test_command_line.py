@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from flows import cli as cli_module
 from flows.cli import cli
 from flows.command import terminal as _terminal
+from flows.monitor import state_name
 from flows.outcome import Outcome, curl_line, one_line
 from flows.overview import disagreement
 from flows.retrain import check_room, one_at_a_time
@@ -209,13 +210,29 @@ def test_what_mlflow_refuses_is_one_sentence_and_other_faults_are_not_hidden(mon
 
 
 def test_the_link_to_a_run_leads_to_the_server_that_has_it(home, monkeypatch):
-    places = {"report": "r", "mlflow_experiment": "1", "mlflow_run": "abc"}
+    places = {"report": "r", "mlflow_experiment": "1", "mlflow_run": "abc", "prefect_flow_run": "def"}
     monkeypatch.setenv("LLM_RETRAIN_MLFLOW_PORT", "5999")
+    monkeypatch.setenv("LLM_RETRAIN_PREFECT_PORT", "4299")
     own = RetrainConfig.model_validate({"registry": {"tracking_uri": "http://mlflow.example"}})
     assert cli_module._links(own, home, places)["MLflow"] == "http://mlflow.example/#/experiments/1/runs/abc"
     ours = cli_module._links(RetrainConfig(), home, places)["MLflow"]
     assert ours.startswith("http://127.0.0.1:5999/#/experiments/1/runs/abc")
     assert "llm-retrain up" in ours
+    prefect = cli_module._links(RetrainConfig(), home, places)["Prefect"]
+    assert prefect.startswith("http://127.0.0.1:4299/runs/flow-run/def")
+
+
+@pytest.mark.parametrize(
+    ("result", "name"),
+    [
+        ({"drifted": False}, "No champion"),
+        ({"drifted": False, "version": 1, "p_value": None}, "No verdict"),
+        ({"drifted": False, "version": 1, "p_value": 0.4}, "No drift"),
+        ({"drifted": True, "version": 1, "p_value": 0.001}, "Drift"),
+    ],
+)
+def test_only_what_was_compared_is_called_free_of_drift(result, name):
+    assert state_name(result) == name
 
 
 def test_a_wrong_port_is_said_before_the_work(home, monkeypatch):

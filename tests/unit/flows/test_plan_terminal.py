@@ -5,13 +5,16 @@ from rich.console import Console
 
 from flows.plan_command import render_plan
 
+NO_ROWS = {"rows": 30, "rows_left_out": 0, "rows_cut_off": 0}
 ADVICE = [
     {"key": "training.activation_checkpointing", "value": True, "total_bytes": 2e9, "seconds": 5_400.0, "fits": True},
     {"key": "training.method", "value": "qlora", "total_bytes": 9e9, "seconds": 20.0, "fits": False},
 ]
+ADVICE = [{**NO_ROWS, **each} for each in ADVICE]
+SHORTER = {**ADVICE[0], "key": "training.max_length_tokens", "value": 300, "rows_left_out": 3}
 
 
-def shown(fits, may_fit, advice):
+def shown(fits, may_fit, advice, width=120):
     facts = {
         "precision": "bfloat16",
         "device": "cpu",
@@ -33,7 +36,7 @@ def shown(fits, may_fit, advice):
         "flops_per_second": 1e11,
         "advice": advice,
     }
-    console = Console(width=120)
+    console = Console(width=width)
     with console.capture() as captured:
         render_plan(console, "lora", facts)
     return captured.get()
@@ -58,3 +61,14 @@ def test_advice_is_spelled_as_set_takes_it_with_what_it_would_need():
         ["training.activation_checkpointing=true", "2,000", "90 min", "yes"],
         ["training.method=qlora", "9,000", "20 s", "no"],
     ]
+
+
+def test_a_setting_that_costs_rows_says_how_many():
+    text = shown(False, False, [SHORTER])
+    assert "training.max_length_tokens=300" in text and "3 of 30 rows left out" in text
+
+
+def test_what_is_planned_is_one_line_on_a_terminal_of_80_columns():
+    lines = shown(True, True, [], width=80).splitlines()
+    assert lines[0] == "lora in bfloat16 on cpu, 1,000 trained numbers"
+    assert "at the moment of the peak" in lines[2]

@@ -148,3 +148,23 @@ def test_a_flow_run_with_a_living_process_is_not_called_lost():
         process.kill()
         process.wait()
     assert closed == ["run-gone"]
+
+
+def test_a_run_of_a_command_is_lost_when_the_process_that_its_tag_names_is_gone():
+    from flows.services.lost_runs import close_lost_commands, process_tag
+
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    gone = f"process-{ended.pid}-{psutil.Process(ended.pid).create_time():.2f}"
+    ended.wait()
+    closed = []
+
+    class Api:
+        def unfinished_runs_of_commands(self):
+            tags = {"own": [process_tag()], "gone": [gone, "mine"], "somebody's": ["mine"]}
+            return [{"id": name, "name": name, "tags": told} for name, told in tags.items()]
+
+        def mark_crashed(self, run_id, message):
+            closed.append(run_id)
+
+    assert close_lost_commands(Api()) == 1
+    assert closed == ["gone"]

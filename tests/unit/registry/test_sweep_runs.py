@@ -1,8 +1,11 @@
 """The runs of a sweep and of its trials in MLflow, new and gone on with."""
 
+import pytest
+
 from tasks.contracts.config import validate_config
 from tasks.contracts.home import Home
 from tasks.contracts.methods import METHODS
+from tasks.contracts.sweep_record import SweepRecord
 from tasks.registry import outage
 from tasks.registry.sweep_runs import sweep_run
 
@@ -23,6 +26,37 @@ def test_a_trial_goes_on_in_its_run_with_settings_that_may_change_on_the_way(tmp
     run = again.client.get_run(trial.run_id)
     assert run.info.status == "FINISHED"
     assert (run.data.params["training.checkpoint_seconds"], run.data.params["training.rank"]) == ("60.0", "8")
+
+
+def test_a_trial_that_goes_on_has_every_point_of_its_curves_once(tmp_path, empty_registry):
+    home, config = empty_registry(Home(tmp_path)), config_of()
+    steps = [{"event": "step", "step": n, "total_steps": 4, "loss": 1.0 / n} for n in (1, 2, 3, 4)]
+    measured = [{"event": "validation", "step": n, "total_steps": 4, "loss": 0.5} for n in (2, 4)]
+    run_ids = ["", ""]
+    for told in ([*steps[:3], measured[0]], [*steps, *measured]):  # a resumed training tells all again
+        with sweep_run(config, home, {}, run_ids[0]) as sweep, sweep.trial(0, config, {}, run_ids[1]) as trial:
+            for event in told:
+                trial.log_training(event)
+            trial.flush_training()
+        run_ids = [sweep.run_id, trial.run_id]
+    curves = {
+        name: [point.step for point in trial.client.get_metric_history(trial.run_id, name)]
+        for name in ("train/loss", "validation/loss")
+    }
+    assert curves == {"train/loss": [1, 2, 3, 4], "validation/loss": [2, 4]}
+
+
+def test_a_sweep_that_was_stopped_says_so_until_it_goes_on(tmp_path, empty_registry):
+    home, config = empty_registry(Home(tmp_path)), config_of()
+    under_way = SweepRecord("study", "run", "1", "", (), {})
+    with pytest.raises(KeyboardInterrupt), sweep_run(config, home, {}, "") as sweep:
+        sweep.log_record(under_way, lambda *_: [])
+        raise KeyboardInterrupt
+    stopped = sweep.client.get_run(sweep.run_id)
+    assert (stopped.info.status, stopped.data.tags["llm_retrain.ended"]) == ("KILLED", "stopped")
+    assert stopped.data.tags["mlflow.note.content"] == "No trial has finished."
+    with sweep_run(config, home, {}, sweep.run_id) as again:
+        assert "llm_retrain.ended" not in again.client.get_run(sweep.run_id).data.tags
 
 
 def test_a_trial_shows_the_learning_rate_it_takes_and_the_settings_it_uses(tmp_path, empty_registry):

@@ -3,13 +3,13 @@
 import pytest
 
 from tasks.contracts.config import RegistrySection, RetrainConfig
-from tasks.contracts.errors import RegistryError
+from tasks.contracts.errors import RegistryError, TrainingStopped
 from tasks.contracts.home import Home
 from tasks.contracts.methods import METHODS
 from tasks.registry import sender
 from tasks.registry.connection import connect
 from tasks.registry.journal import open_journal
-from tasks.registry.tracking import TrackedRun, tracked_run
+from tasks.registry.tracking import TrackedRun, last_runs, tracked_run
 
 
 class Client:
@@ -140,6 +140,21 @@ def test_the_curve_of_a_run_that_failed_is_there_up_to_its_failure(tmp_path, emp
     (point,) = tracked.client.get_metric_history(tracked.run_id, "train/loss")
     assert (point.step, point.value) == (1, 3.5)
     assert tracked.client.get_run(tracked.run_id).info.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("stop", "told"),
+    [(KeyboardInterrupt(), "stopped"), (TrainingStopped("step 7 is kept"), "stopped: step 7 is kept")],
+)
+def test_a_run_that_somebody_stopped_has_not_failed(stop, told, tmp_path, empty_registry):
+    home, config = empty_registry(Home(tmp_path)), RetrainConfig()
+    with pytest.raises(type(stop)), tracked_run(config, home, "test", {}) as tracked:
+        raise stop
+    run = tracked.client.get_run(tracked.run_id)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["llm_retrain.ended"] == told and "llm_retrain.error" not in run.data.tags
+    (line,) = last_runs(config.registry, home, 5)
+    assert line["verdict"] == "stopped"
 
 
 def test_why_a_run_failed_is_not_hidden_by_an_mlflow_that_does_not_answer_and_the_next_run_tells_it(

@@ -241,6 +241,9 @@ def test_a_refusal_names_what_would_fit_and_otherwise_what_saves_most():
             "needed_bytes": needed,
             "total_bytes": needed + 1e8,
             "fits": needed <= 2e9,
+            "rows": 9,
+            "rows_left_out": 0,
+            "rows_cut_off": 0,
         }
 
     advice = [change("training.activation_checkpointing", True, 1e9), change("training.method", "qlora", 3e9)]
@@ -289,3 +292,22 @@ def test_the_older_control_groups_are_read_too_and_a_path_of_the_host_is_looked_
 
 def test_no_control_groups_are_no_limit(tmp_path):
     assert control_group_rooms(tmp_path / "absent", tmp_path) == []
+
+
+def test_processes_of_a_cpu_take_as_long_as_one_where_it_had_all_cores(base, cpu, monkeypatch):
+    import os
+
+    import torch
+
+    from tasks.training.distributed.group import Group
+    from tasks.training.plan.plan import Planner
+
+    def times_as_fast(cores, threads, **group):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        return Planner(base, cpu, group=Group(**group))._times_as_fast
+
+    assert times_as_fast(2, 2, size=2) == 1
+    assert times_as_fast(8, 2, size=2) == 2, "one process left cores idle"
+    assert times_as_fast(2, 1, size=8) == 2, "there are no more cores"
+    assert times_as_fast(2, 2, size=4, nodes=2) == 2, "each machine has its own"

@@ -37,6 +37,21 @@ def test_what_fits_comes_before_what_does_not_and_the_fastest_first(advise):
         assert seconds == sorted(seconds)
 
 
+def test_the_largest_micro_batch_that_fits_is_named_however_many_halves_away_it_is(advise):
+    training = TrainingSection(method="full", batch_rows=16, **ON_CPU)
+
+    def smaller(free):
+        return next(each for each in advise(training, work(16, 100), free)[1] if each.key == "micro_batch_tokens")
+
+    assert smaller(10**12).value == 800
+    least = smaller(1)
+    assert (least.value, least.plan.fits) == (100, False), "not even one row at a time"
+    found = smaller(least.plan.needed_bytes)
+    assert (found.value, found.plan.fits) == (100, True)
+    middle = smaller((least.plan.needed_bytes + smaller(10**12).plan.needed_bytes) // 2)
+    assert middle.plan.fits and 100 < middle.value < 800
+
+
 @pytest.mark.timeout(60)
 def test_rows_are_shortened_to_what_most_of_the_own_rows_have_however_short_the_replayed_ones_are(advise):
     from tasks.training.plan.plan import Work
@@ -49,6 +64,7 @@ def test_rows_are_shortened_to_what_most_of_the_own_rows_have_however_short_the_
     _, advice = advise(training, Work([*own, *replayed], 10))
     (shorter,) = [each for each in advice if each.key == "max_length_tokens"]
     assert shorter.value == 100
+    assert (shorter.rows, shorter.rows_left_out, shorter.rows_cut_off) == (10, 1, 0)
 
 
 def test_rows_that_would_be_cut_off_still_cost_time(advise):
@@ -61,6 +77,7 @@ def test_rows_that_would_be_cut_off_still_cost_time(advise):
         (shorter,) = [each for each in advice if each.key == "max_length_tokens"]
         assert shorter.value == 100
         seconds[long_rows] = shorter.plan.seconds
+        assert (shorter.rows_left_out, shorter.rows_cut_off) == ((2, 0) if long_rows == "drop" else (0, 2))
     assert seconds["truncate"] > seconds["drop"]
 
 

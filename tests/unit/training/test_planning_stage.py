@@ -76,6 +76,7 @@ FACTS = {
     "advice": [],
 }
 SMALLER = {"key": "training.micro_batch_tokens", "value": 1_024, "needed_bytes": 2e9, "total_bytes": 3e9, "fits": True}
+SMALLER |= {"rows": 30, "rows_left_out": 0, "rows_cut_off": 0}
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def stage(base, dataset, tmp_path, monkeypatch, caplog):
 def test_the_estimate_beside_what_is_free_is_a_line_of_the_log(stage):
     ((_, level, line),) = stage()
     assert level == logging.INFO
-    assert line == "The training needs about 3.00 GB, 8.00 GB are free; about 40 s; 2048 tokens at a time"
+    assert line == "The training needs about 3.00 GB, 8.00 GB are free; about 40 s; at most 4 x 512 tokens at a time"
 
 
 def test_what_may_not_fit_is_a_warning_with_what_would(stage):
@@ -103,6 +104,12 @@ def test_what_may_not_fit_is_a_warning_with_what_would(stage):
     assert level == logging.WARNING
     assert "2.90 GB are free" in line
     assert line.endswith("that may be too much; it would fit with training.micro_batch_tokens=1024 (2.00 GB)")
+
+
+def test_advice_that_leaves_rows_out_says_how_many(stage):
+    shorter = {**SMALLER, "key": "training.max_length_tokens", "value": 300, "rows_left_out": 3}
+    ((_, _, line),) = stage(fits=False, free_bytes=2_900_000_000, advice=[shorter])
+    assert line.endswith("it would fit with training.max_length_tokens=300 (2.00 GB, 3 of 30 rows left out)")
 
 
 def test_what_cannot_fit_is_refused_with_what_would(stage):

@@ -1,0 +1,34 @@
+"""`status` and `history` on a terminal of 80 columns: times tell the lines apart, and verdicts are whole."""
+
+from rich.console import Console
+
+from flows.overview import render_overview
+from flows.terminal import render_history
+
+LONG = "started by hand because somebody asked for it, and for many more reasons than fit into a line"
+VERSION = {"version": 12, "aliases": "champion, previous", "verdict": "inconclusive", "baseline": "champion"}
+VERSION |= {"score": 0.3072, "engine": "transformers", "servable": "0123456789ab"}
+MOVE = {"time": "2026-11-23T02:45:10+00:00", "who": "somebody", "event": "rolled back", "from": 1, "to": 2}
+MOVE |= {"why": LONG, "evidence": LONG}
+RUN = {"started": "2026-11-23T02:45:10+00:00", "kind": "retrain", "verdict": "inconclusive", "version": "12"}
+RUN |= {"reason": LONG}
+
+
+def shown(render, *told):
+    console = Console(width=80)
+    with console.capture() as captured:
+        render(console, *told)
+    return captured.get()
+
+
+def test_history_keeps_times_and_verdicts_whole():
+    text = shown(render_history, [VERSION], [MOVE], "rougeL")
+    for whole in ("11-23 02:45", "rolled back", "inconclusive"):
+        assert whole in text
+
+
+def test_status_keeps_times_and_verdicts_whole():
+    facts = {"home": "/home", "services": [], "champion": None, "warning": "", "last_runs": [RUN]}
+    text = shown(render_overview, {**facts, "unfinished_trainings": {"trainings": 0, "bytes": 0}, "unsent_runs": 0})
+    for whole in ("11-23 02:45", "retrain", "inconclusive"):
+        assert whole in text
