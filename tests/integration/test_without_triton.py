@@ -125,5 +125,5 @@ def test_a_lost_report_hides_nothing_else_and_the_work_is_done_again(loop, again
     report = manifest.parent / "report.json"
     report.write_text("{")
     assert loop.json("history")["versions"][0] == version | {"score": None}
-    assert "ROUGE-L –" in loop.command("status").stdout
+    assert "(rougeL –)" in loop.command("status").stdout
     assert find_finished(loop.config, loop.home) is None
