@@ -21,7 +21,7 @@ from flows.data_commands import data
 from flows.join_command import join
 from flows.plan_command import plan
 from tasks.contracts.config import RetrainConfig, load_config, monitor_config
-from tasks.contracts.errors import ConfigError, LlmRetrainError
+from tasks.contracts.errors import ConfigError, LlmRetrainError, TrainingStopped
 from tasks.contracts.home import Home
 
 if TYPE_CHECKING:
@@ -240,12 +240,15 @@ cli.add_command(join)
 cli.add_command(plan)
 
 
+_STOPPED = "stopped; run the same command again to go on from what is finished"
+
+
 def main() -> None:
     """Entry point: every error that a user can mend is one sentence on standard error."""
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("stopped; run the same command again to go on from what is finished", err=True)
+        click.echo(_STOPPED, err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
@@ -253,6 +256,9 @@ def main() -> None:
     except ConfigError as error:
         click.echo(f"llm-retrain: {error}", err=True)
         sys.exit(2)
+    except TrainingStopped as error:  # it heard of Ctrl+C before this process did
+        click.echo(f"{error}\n{_STOPPED}", err=True)
+        sys.exit(130)
     except LlmRetrainError as error:
         click.echo(f"llm-retrain: {error}", err=True)
         sys.exit(1)

@@ -1,10 +1,13 @@
 """Versions of the registered model: what each is made of, and which verdicts still stand."""
 
+import fcntl
 import json
 import logging
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +83,17 @@ def register_version(
         RegistryError: MLflow refused something that the run has logged, or did not answer in `registry.wait_seconds`.
     """
     run.flush_training()
-    return patiently(lambda: _register(candidate, config, run, champion, home), "registering", config.registry)
+    with _one_at_a_time(home):
+        return patiently(lambda: _register(candidate, config, run, champion, home), "registering", config.registry)
+
+
+@contextmanager
+def _one_at_a_time(home: Home) -> Iterator[None]:
+    """Let one registration of a home happen at a time: aliases are no compare-and-set, and two first ones clash."""
+    home.root.mkdir(parents=True, exist_ok=True)
+    with (home.root / "registration.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _register(

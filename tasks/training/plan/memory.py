@@ -10,7 +10,7 @@ FIRST_USE_BYTES = 45_000_000
 """Code of the libraries that comes into memory when kernels are called for the first time (DECISIONS.md)."""
 PRODUCT_BYTES = 700_000
 """Code that oneDNN makes for a product of 16-bit matrices of one shape (DECISIONS.md)."""
-UNUSED_SHARE = {"cpu": 0.25, "cuda": 0.05}
+UNUSED_SHARE = {"cpu": 0.2, "cuda": 0.05}
 """What the allocator holds beside the tensors of a step, as a share of them. cpu: holes of glibc's heap, with the
 settings of `fast/runtime.py`; set on 43 trainings, tried on others (DECISIONS.md). cuda: torch rounds blocks up; not
 measured by us."""
@@ -73,7 +73,7 @@ def memory_of(
     at_peak, resident = rehearsed.at_peak, rehearsed.resident
     on_cpu = process > 0
     kept = rehearsed.kept_bytes if on_cpu else 0
-    passing = kept + sum(at_peak.get(kind, 0) for kind in ("activations", "attention", "logits", "gradients"))
+    passing = sum(at_peak.get(kind, 0) for kind in ("activations", "attention", "logits", "gradients"))
     guards = 4 * rehearsed.trained_parameters // shards * (bool(training.patience) + 2 * bool(training.ewc_weight))
     return Memory(
         process=process,

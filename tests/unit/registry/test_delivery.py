@@ -251,7 +251,7 @@ def test_an_outage_is_said_once_and_its_end_and_everything_arrives(journal, monk
         assert not sends.flush(5)
         store.failing = None
         assert sends.flush(5)
-    sends.close()
+        sends.close()  # the thread has ended, and said what it has to say
     assert caplog.text.count("MLflow does not take what run run has to say") == 1
     assert caplog.text.count("MLflow answers again") == 1
     assert store.points == [("loss", 1), ("loss", 2), ("loss", 3)]

@@ -181,7 +181,7 @@ def test_what_the_heap_keeps_is_counted_on_a_cpu_only():
         rehearsed = Rehearsed({"activations": 1_000}, {"weights": 10}, kept, {}, 0, 0, 0, 0)
         return memory_of(rehearsed, TrainingSection(), process, 0, 0).reserve
 
-    assert reserve(process=1, kept=400) - reserve(process=1, kept=0) == 500  # and a quarter of it for holes
+    assert reserve(process=1, kept=400) - reserve(process=1, kept=0) == 400
     assert reserve(process=0, kept=400) == reserve(process=0, kept=0)
 
 
