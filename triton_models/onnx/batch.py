@@ -1,5 +1,6 @@
 """Sequences that are decoded together: answers that grow, references that are scored, prompts that are read before."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +15,7 @@ _TILE_ROWS = 128
 
 
 @dataclass
-class Sequence:
+class Sequence(ABC):
     """A sequence that is read token by token.
 
     Attributes:
@@ -36,8 +37,9 @@ class Sequence:
         self.length = self.length + 1 if self.length else len(self.prompt)
         self._decide(logits)
 
+    @abstractmethod
     def _decide(self, logits: NDArray[np.float32]) -> None:
-        raise NotImplementedError
+        """Choose what is read next, and whether it is done."""
 
 
 @dataclass

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from markdown_it import MarkdownIt
 
-from tasks.contracts.artifacts import Predictions
+from tasks.contracts.artifacts import Memorised, Predictions
 from tasks.contracts.config import EvaluationSection, RetrainConfig
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
@@ -142,6 +142,46 @@ def test_the_step_reads_the_champion_s_training_rows_and_says_how_many_rows_it_l
     caplog.clear()
     assert steps.build_report.fn(predictions, config, store, None).examples == ROWS
     assert caplog.text == ""
+
+
+def test_rows_that_the_candidate_was_trained_on_are_counted_in_the_report_and_by_the_step(tmp_path, predictions):
+    rows = lines_of(str)
+    train = tmp_path / "data" / "train.jsonl"
+    train.parent.mkdir()
+    learned = [[*rows[n]["messages"], {"role": "assistant", "content": "other"}] for n in (0, 5)]
+    write_jsonl(train, ({"messages": messages} for messages in learned))
+    store, config = Store(tmp_path / "store"), RetrainConfig(evaluation=EVALUATION)
+    assert build_report(predictions, EVALUATION, store).leaked_rows == 0
+    assert build_report(predictions, EVALUATION, store, trained_on=(train,)).leaked_rows == 2
+    dataset = SimpleNamespace(path=train.parent)
+    assert steps.build_report.fn(predictions, config, store, None, (dataset,)).leaked_rows == 2
+
+
+def test_what_canaries_said_stands_in_the_report_and_makes_it_another_one(tmp_path, predictions):
+    store, config = Store(tmp_path / "store"), RetrainConfig(evaluation=EVALUATION)
+    found = Memorised(2, 1, (5.0, 0.5))
+    reported = steps.build_report.fn(predictions, config, store, None, (), found)
+    assert reported.memorised == found
+    assert build_report(predictions, EVALUATION, store).memorised is None
+
+
+def test_slices_likelihoods_second_answers_and_sizes_reach_the_report(tmp_path):
+    def answered(system, nats, size):
+        lines = lines_of(lambda n: f"Return item {n}.")
+        for n, line in enumerate(lines):
+            line |= {"slice": "even" if n % 4 else "odd", "reference_nats": nats, "reference_tokens": 10}
+            if n < 2:
+                line |= {"again": "Something else." if n else line["answer"], "seconds": 0.5 + n}
+        kept = stored(tmp_path, system, lines)
+        return Predictions(kept.path, kept.digest, kept.rows, 1.0, size)
+
+    found = {"base": answered("base", 20.0, 5), "candidate": answered("candidate", 10.0, 7)}
+    report = build_report(found, EVALUATION, Store(tmp_path / "store"))
+    assert report.differences["base"]["perplexity"].high < 0
+    assert {name: part.examples for name, part in report.slices.items()} == {"even": 6}
+    served = report.served["candidate"]
+    assert (served.bytes, served.asked_again, served.changed, served.median_seconds) == (7, 2, 1, 1.0)
+    assert served.noise["rougeL"].value < 0
 
 
 def test_without_a_champion_there_is_no_champion_column(tmp_path, predictions):

@@ -2,7 +2,7 @@
 
 import copy
 from contextlib import contextmanager
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 
@@ -23,7 +23,7 @@ class Walk:
     def __init__(self, monkeypatch, home):
         self.monkeypatch, self.home, self.called, self.rolled_out, self.jobs = monkeypatch, home, [], [], []
 
-    def __call__(self, verdict, champion=None, rolled_back=None):
+    def __call__(self, verdict, champion=None, rolled_back=None, settings=MappingProxyType({})):
         stages = {
             "tracked_run": self.tracked_run,
             "train_adapter": self.stage("train adapter", SimpleNamespace(long_rows={"rows_too_long": 3}, estimate={})),
@@ -36,6 +36,7 @@ class Walk:
             "generate_predictions": self.generate_predictions,
             "build_report": self.build_report,
             "decide": lambda *_: SimpleNamespace(verdict=verdict),
+            "look_for_canaries": lambda *_: "what came out",
             "check_parity": self.stage("check parity"),
             "background_of": lambda *_: None,
             "write_review": self.stage("write review", SimpleNamespace(path=self.home.root)),
@@ -52,7 +53,7 @@ class Walk:
         }
         for name, replacement in stages.items():
             self.monkeypatch.setattr(flow, name, replacement)
-        return flow.train_and_judge(RetrainConfig(), self.home, "a reason")
+        return flow.train_and_judge(RetrainConfig(**settings), self.home, "a reason")
 
     def stage(self, name, result=None):
         def note(*_):
@@ -76,7 +77,7 @@ class Walk:
 
     def build_report(self, answers, _config, _store, champion, trained_on, memorised):
         self.reported = (list(answers), champion)
-        self.trained_on = trained_on
+        self.trained_on, self.memorised = trained_on, memorised
         return SimpleNamespace(path=self.home.root)
 
     def generate_predictions(self, system, *_):
@@ -124,6 +125,12 @@ def test_the_training_is_told_what_is_replayed_and_who_teaches_and_the_outcome_w
 def test_the_report_is_told_the_champion_whose_training_rows_judge_nobody(walk, champion):
     walk("reject", champion)
     assert walk.reported == (["base", *(["champion"] if champion else []), "candidate"], champion)
+
+
+@pytest.mark.parametrize(("planted", "told"), [(0, None), (4, "what came out")])
+def test_canaries_are_looked_for_where_they_were_planted_and_the_report_is_told(walk, planted, told):
+    walk("reject", settings={"training": {"canaries": planted}})
+    assert walk.memorised == told
 
 
 def test_the_report_is_told_what_the_candidate_was_trained_on_and_could_replay(walk):
