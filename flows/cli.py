@@ -1,7 +1,7 @@
 """The command line of `llm-retrain`.
 
 Exit codes: 0 promoted or done; 1 failed; 2 wrong usage or configuration; 3 rejected by the gate; 4 inconclusive;
-130 stopped by Ctrl+C.
+5 better, and waiting for a person's decision; 130 stopped by Ctrl+C.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from flows.approve_command import approve, reject
 from flows.command import config_options, json_option, recorded_flow, terminal
 from flows.compare_command import compare
 from flows.data_commands import data
@@ -203,7 +204,9 @@ def up(preset: str | None, file: Path | None, overrides: tuple[str, ...]) -> Non
         from flows.services import render_states
         from flows.services import up as start
 
-        render_states(console, start(home, config))
+        states = start(home, config)
+        _ask_again(home, config)
+        render_states(console, states)
 
 
 @cli.command()
@@ -234,10 +237,12 @@ def doctor(preset: str | None, file: Path | None, overrides: tuple[str, ...], as
     sys.exit(1 if any(finding.ok == "problem" for finding in findings) else 0)
 
 
+cli.add_command(approve)
 cli.add_command(compare)
 cli.add_command(data)
 cli.add_command(join)
 cli.add_command(plan)
+cli.add_command(reject)
 
 
 _STOPPED = "stopped; run the same command again to go on from what is finished"
@@ -277,6 +282,21 @@ def _retrain(config: RetrainConfig, home: Home, reason: str) -> "Outcome":
 
     with recorded_flow(home):
         return cast("Outcome", retrain(config=config, reason=reason))
+
+
+def _ask_again(home: Home, config: RetrainConfig) -> None:
+    """Bring what waits for a decision before a person: it may have been made before there was a server."""
+    from tasks.registry.approvals import open_request
+
+    request = open_request(home, config.registry.model_name)
+    if request is not None:
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        from flows.asking import ask_in_prefect
+        from flows.services import prefect_api_url
+
+        with temporary_settings({PREFECT_API_URL: prefect_api_url(home)}):
+            ask_in_prefect(request, config)
 
 
 def _quieten_mlflow() -> None:

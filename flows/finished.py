@@ -1,7 +1,7 @@
 """Recognises a run whose result is there already, from digests alone: no training, no Prefect.
 
-What it finds is champion, or was judged against today's champion, or was champion and was rolled back. A champion that
-does not answer any more is served again.
+What it finds is champion, or was judged against today's champion, or a person decided against it, or is to decide. A
+champion that does not answer any more is served again.
 """
 
 import logging
@@ -21,7 +21,7 @@ def find_finished(config: RetrainConfig, home: Home) -> Outcome | None:
     """Return the outcome of an earlier run that this configuration and these inputs would only repeat, or None.
 
     It walks the line with a store that makes nothing: the first missing entry means there is work to do. When a verdict
-    stands is said by `find_judged`; what was rolled back is never promoted again by itself.
+    stands is said by `find_judged`; what a person decided against is never promoted by itself.
     """
     if not (home.store / "report").is_dir():
         return None
@@ -49,7 +49,8 @@ def find_finished(config: RetrainConfig, home: Home) -> Outcome | None:
         servable = build_servable(base, adapter, config.serving, store, log_path)
     except NotInStore:
         return None
-    version = find_judged(config.registry, servable.digest, dataset.eval_digest, gate_digest(config), home)
+    waits = config.promotion.approval == "person"
+    version = find_judged(config.registry, servable.digest, dataset.eval_digest, gate_digest(config), home, waits)
     outcome = None if version is None else _recall(version, config, home)
     return None if outcome is None else replace(outcome, long_rows=adapter.long_rows)
 
@@ -63,7 +64,8 @@ def _recall(version: RegisteredVersion, config: RetrainConfig, home: Home) -> Ou
     from tasks.contracts.store import damage_of
     from tasks.evaluation.gate import decide
     from tasks.evaluation.report import load_report
-    from tasks.registry.ledger import rolled_back_versions
+    from tasks.registry.approvals import open_request
+    from tasks.registry.ledger import overruled_versions
     from tasks.registry.versions import find_version_by_alias
 
     for path in (version.report_path, version.predictions_path):
@@ -76,12 +78,15 @@ def _recall(version: RegisteredVersion, config: RetrainConfig, home: Home) -> Ou
     champion = find_version_by_alias(config.registry, "champion", home)
     is_champion = champion is not None and champion.version == version.version
     served = serve_again(version, config, home) if is_champion else None
-    rolled_back = rolled_back_versions(home, version.name)
+    overruled = overruled_versions(home, version.name).get(version.version, "")
+    asked = open_request(home, version.name)
     page = version.review_path / "review.html" if version.review_path else None
     shown = page if page is not None and page.is_file() else version.report_path / "report.md"
     places = {"mlflow_run": version.run_id, "report": str(shown)}
     outcome = outcome_of(report, decision, version, served, config, places)
-    return replace(outcome, status="unchanged", rolled_back=version.version in rolled_back)
+    if asked is not None and asked.version == version.version and not is_champion:
+        return replace(outcome, status="waiting", waits_until=asked.expires)
+    return replace(outcome, status="unchanged", overruled=overruled)
 
 
 def serve_again(champion: RegisteredVersion, config: RetrainConfig, home: Home) -> ServedVersion:

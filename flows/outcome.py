@@ -9,9 +9,9 @@ from tasks.contracts.artifacts import EvalReport, GateDecision, RegisteredVersio
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.jsonl import read_jsonl
 
-Status = Literal["promoted", "rejected", "inconclusive", "unchanged"]
+Status = Literal["promoted", "rejected", "inconclusive", "unchanged", "waiting"]
 
-EXIT_CODES: dict[str, int] = {"promoted": 0, "rejected": 3, "inconclusive": 4}
+EXIT_CODES: dict[str, int] = {"promoted": 0, "rejected": 3, "inconclusive": 4, "waiting": 5}
 _SHORT = 110
 
 
@@ -20,7 +20,8 @@ class Outcome:
     """The result of a run.
 
     Attributes:
-        status: promoted, rejected or inconclusive; "unchanged" if an earlier run holds the result already.
+        status: promoted, rejected or inconclusive; "waiting" for a person's decision; "unchanged" if an earlier run
+            holds the result already.
         verdict: the gate's verdict, now or then.
         version: the registered version.
         reasons: the gate's reasons.
@@ -33,7 +34,9 @@ class Outcome:
         curl: asks the served model; empty if it is not served.
         places: where to look: mlflow run, prefect flow run, report.
         seconds: how long the run took.
-        rolled_back: it was champion and was rolled back; only a person promotes it again.
+        overruled: "rolled back" if it was champion and a person went back from it, "refused" if a person did not want
+            it, else ""; only a person promotes it again.
+        waits_until: when a request for a person's decision lapses, in ISO 8601; empty if nobody is asked.
         judged: the metrics that the gate judges by, the primary one first.
         long_rows: training rows that were left out (`rows_too_long`) or cut off (`rows_cut_off`), being too long.
     """
@@ -51,16 +54,17 @@ class Outcome:
     curl: str
     places: dict[str, str]
     seconds: float = 0.0
-    rolled_back: bool = False
+    overruled: str = ""
+    waits_until: str = ""
     judged: tuple[str, ...] = ()
     long_rows: dict[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
-        """The process's exit status: 0 promoted (now or before, also if it was rolled back), 3 rejected,
-        4 inconclusive."""
-        if self.rolled_back:
-            return EXIT_CODES["promoted"]
+        """The process's exit status: 0 promoted (now or before, also if it was rolled back), 3 rejected (by the gate
+        or a person), 4 inconclusive, 5 waiting."""
+        if self.overruled:
+            return EXIT_CODES["rejected" if self.overruled == "refused" else "promoted"]
         by_verdict = {"promote": "promoted", "reject": "rejected", "inconclusive": "inconclusive"}
         return EXIT_CODES[by_verdict[self.verdict] if self.status == "unchanged" else self.status]
 

@@ -75,12 +75,21 @@ def overview(config: RetrainConfig, home: Home) -> dict[str, Any]:
         "services": [asdict(state) for state in service_states(home)],
         "champion": champion,
         "primary_metric": config.gate.primary_metric,
+        "waiting": waiting_facts(config, home),
         "answers": answers,
         "warning": disagreement(champion["version"] if champion else None, answers, config.serving),
         "last_runs": last_runs(config.registry, home, _LAST_RUNS),
         "unfinished_trainings": unfinished_facts(home),
         "unsent_runs": unsent,
     }
+
+
+def waiting_facts(config: RetrainConfig, home: Home) -> dict[str, Any] | None:
+    """Return the version that waits for a person's decision, and until when; None if none does."""
+    from tasks.registry.approvals import open_request
+
+    request = open_request(home, config.registry.model_name)
+    return None if request is None else {"version": request.version, "until": request.expires}
 
 
 def unfinished_facts(home: Home) -> dict[str, int]:
@@ -128,6 +137,11 @@ def render_overview(console: Console, facts: dict[str, Any]) -> None:
         score = "–" if champion["score"] is None else champion["score"]
         name = f"version {champion['version']} ({facts['primary_metric']} {score})"
         console.print(f"Champion: {name}, answering as {facts['answers']}")
+    if waiting := facts["waiting"]:
+        console.print(
+            f"[bold cyan]Waiting[/]: version {waiting['version']} for your decision, until "
+            f"{short_time(waiting['until'])}: llm-retrain approve {waiting['version']} --reason WHY, or reject"
+        )
     if facts["warning"]:
         console.print(f"[bold yellow]Warning[/]: {escape(facts['warning'])}")
     unfinished = facts["unfinished_trainings"]

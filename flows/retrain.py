@@ -12,11 +12,12 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.background import background_of
+from flows.conclusion import conclude
 from flows.finished import find_finished
 from flows.locks import waiting_lock
 from flows.log_lines import record_log_lines
 from flows.outcome import Outcome, outcome_of
-from flows.rollout import roll_out, settle
+from flows.rollout import settle
 from tasks.contracts.artifacts import BaseModelRef, DatasetRef, Predictions, RegisteredVersion, ServableModel
 from tasks.contracts.config import RetrainConfig, chosen_settings, validate_config
 from tasks.contracts.errors import DataError, EnvironmentProblem, RegistryError
@@ -28,11 +29,9 @@ from tasks.data.ingest import Place
 from tasks.data.replay import check_replay
 from tasks.data.steps import build_dataset_task, ingest_rows, prepare_replay
 from tasks.evaluation.steps import build_report, decide, generate_predictions, look_for_canaries, write_review
-from tasks.registry.outage import patiently
 from tasks.registry.tracking import tracked_run
 from tasks.registry.versions import (
     Candidate,
-    find_rolled_back,
     find_version_by_alias,
     register_version,
     settings_of,
@@ -62,7 +61,7 @@ def retrain(
             shall renew the model in production, from its own sources, and not replace it by the quickstart's.
 
     Returns:
-        An `Outcome`, in a state named Promoted, Rejected, Inconclusive or Unchanged.
+        An `Outcome`, in a state named Promoted, Waiting, Rejected, Inconclusive or Unchanged.
     """
     with prepared_run(config, like_champion) as (home, config):
         outcome = find_or_train(config, home, reason)
@@ -109,6 +108,10 @@ def message_of(outcome: Outcome) -> str:
     """Say in one line what a run came to and why."""
     if outcome.status == "unchanged":
         return f"version {outcome.version} already holds the result ({outcome.verdict})"
+    if outcome.status == "waiting":
+        return (
+            f"version {outcome.version} waits for a decision until {outcome.waits_until}. {' '.join(outcome.reasons)}"
+        )
     return " ".join(outcome.reasons)
 
 
@@ -203,23 +206,15 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
             base, dataset, adapter, candidate, answers["candidate"], report, decision, review, ground.replay
         )
         version = register_version(made_of, config, run, champion, home)
-        is_better = decision.verdict == "promote"
-        overruled = is_better and (
-            patiently(lambda: find_rolled_back(config.registry, candidate.digest, home), "promotion", config.registry)
-            is not None
-        )
-        served = None
-        if is_better and not overruled:
-            against = champion.version if champion else None
-            served = patiently(lambda: roll_out(version, config, home, reason, against), "promotion", config.registry)
+        concluded = conclude(version, decision, champion, config, home, reason)
         places = {
             "mlflow_run": run.run_id,
             "mlflow_experiment": run.experiment,
             "prefect_flow_run": str(flow_run.id),
             "report": str(review.path / "review.html"),
         }
-        outcome = replace(outcome_of(report, decision, version, served, config, places), long_rows=adapter.long_rows)
-        return replace(outcome, status="unchanged", rolled_back=True) if overruled else outcome
+        outcome = outcome_of(report, decision, version, concluded.served, config, places)
+        return replace(outcome, long_rows=adapter.long_rows, **concluded.facts())
 
 
 def completed_by_champion(config: RetrainConfig, home: Home) -> RetrainConfig:

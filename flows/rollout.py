@@ -20,7 +20,8 @@ from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import LlmRetrainError, RolloutError
 from tasks.contracts.home import Home
 from tasks.registry.aliases import read_aliases
-from tasks.registry.versions import find_rolled_back
+from tasks.registry.ledger import overruled_versions
+from tasks.registry.versions import find_overruled
 from tasks.serving.rollout import retire_versions
 from tasks.serving.triton_client import TritonAddress
 from tasks.serving.tritonserver import ensure_triton, why_triton_cannot_run
@@ -77,7 +78,7 @@ def switch_champion(
         RolloutError: nothing was changed, or all of it was undone: the champion before goes on serving.
         StoreError: the ledger cannot be written; nothing was changed.
     """
-    with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, _busy()):
+    with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, busy()):
         address = _triton(config, home)
         recover(config, home, address)
         move = Move(target, config, home, why, outcome, read_aliases(config.registry, home))
@@ -100,7 +101,7 @@ def switch_champion(
 
 def settle(config: RetrainConfig, home: Home) -> dict[str, int]:
     """Put in order what a crash left half way, and return alias → version, so that a decision can be made on them."""
-    with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, _busy()):
+    with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, busy()):
         recover(config, home, _triton(config, home))
         return read_aliases(config.registry, home)
 
@@ -120,10 +121,11 @@ def _refuse_what_changed(move: Move, expected: Expected) -> None:
             f"{_name_of(move.before)}; nothing was changed, run the same command again"
         )
     if move.outcome == "promoted":
-        overruled = find_rolled_back(move.config.registry, target.servable_digest, move.home)
+        overruled = find_overruled(move.config.registry, target.servable_digest, move.home)
         if overruled is not None and move.before != target.version:
+            how = overruled_versions(move.home, move.config.registry.model_name)[overruled.version]
             raise RolloutError(
-                f"version {target.version} was not promoted: its model was rolled back as version {overruled.version}; "
+                f"version {target.version} was not promoted: its model was {how} as version {overruled.version}; "
                 f"if it shall answer, use llm-retrain promote {target.version}"
             )
 
@@ -148,7 +150,8 @@ def _undone(move: Move, error: BaseException, undo: UndoSteps) -> RolloutError:
     return RolloutError(sentence)
 
 
-def _busy() -> RolloutError:
+def busy() -> RolloutError:
+    """Return the error of who waited too long for the promotion lock."""
     return RolloutError(
         f"another promotion or rollback is under way for more than {LOCK_TIMEOUT_SECONDS:g} s; "
         "try again when it has ended"

@@ -15,6 +15,8 @@ _HEADLINE = {
     "promoted": "[bold green]Promoted[/]: version {version} is champion",
     "rejected": "[bold red]Rejected[/]: version {version} is registered for the record; the champion has not changed",
     "inconclusive": "[bold yellow]Inconclusive[/]: version {version} is challenger; the champion has not changed",
+    "waiting": "[bold cyan]Better[/]: version {version} waits for a person's decision until {until}:\n"
+    "  llm-retrain approve {version} --reason WHY     (or: llm-retrain reject {version} --reason WHY)",
     "unchanged": "[bold]Nothing to do[/]: version {version} already holds the result of this configuration ({verdict})",
 }
 
@@ -53,10 +55,12 @@ def long_row_lines(long_rows: dict[str, int]) -> list[str]:
 
 def headline(outcome: Outcome) -> str:
     """Say in one line, with markup, what the run came to."""
-    line = _HEADLINE[outcome.status].format(version=outcome.version, verdict=outcome.verdict)
-    if outcome.rolled_back:
+    line = _HEADLINE[outcome.status].format(
+        version=outcome.version, verdict=outcome.verdict, until=short_time(outcome.waits_until)
+    )
+    if outcome.overruled:
         again = f"llm-retrain promote {outcome.version}"
-        line += f"; it was [bold yellow]rolled back[/] and becomes champion again only by hand: {again}"
+        line += f"; it was [bold yellow]{outcome.overruled}[/] and becomes champion only by hand: {again}"
     if outcome.served and not outcome.served["served"]:
         line += "; it is [bold yellow]not being served[/]"
     return line

@@ -210,6 +210,18 @@ class GateSection(Section):
     max_servable_mb: float = Field(0, ge=0, description="the served model's size in megabytes; 0: no limit")
 
 
+class PromotionSection(Section):
+    """Who makes a candidate that passed the gate the champion."""
+
+    approval: Literal["automatic", "person"] = Field(
+        "automatic",
+        description="automatic: at once; person: it waits for a decision in Prefect or by llm-retrain approve, reject",
+    )
+    expires_after_hours: float = Field(
+        72.0, gt=0, le=8_760, description="how long a decision is waited for; then the champion stays"
+    )
+
+
 class RegistrySection(Section):
     """MLflow: runs, versions, aliases."""
 
@@ -261,6 +273,7 @@ class RetrainConfig(Section):
     serving: ServingSection = ServingSection()
     evaluation: EvaluationSection = EvaluationSection()
     gate: GateSection = GateSection()
+    promotion: PromotionSection = PromotionSection()
     registry: RegistrySection = RegistrySection()
     monitor: MonitorSection = MonitorSection()
     sweep: SweepSection = SweepSection()

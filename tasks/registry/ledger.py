@@ -8,19 +8,23 @@ import logging
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tasks.contracts.errors import StoreError
 from tasks.contracts.home import Home
 from tasks.registry.chain import ChainProblem, append_chained, read_chained
 
-LedgerEvent = Literal[
+MoveEvent = Literal[
     "started", "loaded", "verified", "routed", "promoted", "rolled back", "undone", "undo failed", "reconciled"
 ]
+ApprovalEvent = Literal["waiting", "approved", "refused", "lapsed"]
+LedgerEvent = MoveEvent | ApprovalEvent
+Overruling = Literal["rolled back", "refused"]
 
 log = logging.getLogger("llm_retrain.registry")
 
 _UNDER_WAY = ("loaded", "verified", "routed")
+_APPROVAL: tuple[str, ...] = get_args(ApprovalEvent)
 _ALWAYS_THERE = {"time", "who", "event", "model", "from", "to", "why", "evidence"}
 
 
@@ -33,6 +37,7 @@ def append_to_ledger(
     why: str,
     evidence: str = "",
     intent: dict[str, Any] | None = None,
+    approval: dict[str, Any] | None = None,
 ) -> None:
     """Append one line and sync it: who, when, why, from, to, evidence, and the digest of the line before.
 
@@ -47,6 +52,7 @@ def append_to_ledger(
         why: the reason a person or a schedule gave.
         evidence: what was seen.
         intent: on a "started" line, what recovery needs after a crash: `outcome`, and the `aliases` before.
+        approval: on a line about a person's decision, what it is about; see `approvals.py`.
 
     Raises:
         StoreError: the ledger cannot be written.
@@ -61,8 +67,7 @@ def append_to_ledger(
         "why": why,
         "evidence": evidence,
     }
-    if intent is not None:
-        record["intent"] = intent
+    record |= {key: value for key, value in (("intent", intent), ("approval", approval)) if value is not None}
     try:
         append_chained(home.ledger, home.ledger_head, record)
     except OSError as error:
@@ -105,8 +110,8 @@ def previous_after_rollback(home: Home, model: str, champion: int | None, to: in
     return next(iter(_champions(home, model).rolled_back(champion, to).in_order[-2:-1]), None)
 
 
-def rolled_back_versions(home: Home, model: str) -> set[int]:
-    """Return the versions that were rolled back from and not promoted since: only a person promotes them again.
+def overruled_versions(home: Home, model: str) -> dict[int, Overruling]:
+    """Return what a person decided against and nobody promoted since, with how; only a person promotes it again.
 
     A rollback over several versions is like as many rollbacks: it leaves each of them.
     """
@@ -120,7 +125,8 @@ def champions_ever(home: Home, model: str) -> set[int]:
 
 def unfinished_move(home: Home, model: str) -> dict[str, Any] | None:
     """Return the "started" line of a move that has no end, because its process had none; None if all ended."""
-    latest = (record for record in reversed(read_ledger(home, model)) if record["event"] not in _UNDER_WAY)
+    passed_over = (*_UNDER_WAY, *_APPROVAL)  # a decision is asked for and made beside a move
+    latest = (record for record in reversed(read_ledger(home, model)) if record["event"] not in passed_over)
     last = next(latest, None)
     return last if last is not None and last["event"] == "started" else None
 
@@ -131,16 +137,20 @@ class _Champions:
 
     Attributes:
         in_order: those that were not rolled back from since; the last is champion.
-        left: those that were rolled back from and not promoted since.
+        left: what was rolled back from or refused, and not promoted since, with how.
     """
 
     in_order: list[int]
-    left: set[int]
+    left: dict[int, Overruling]
 
     def promoted(self, version: int) -> "_Champions":
         """Return what they are after a promotion."""
         in_order = self.in_order if self.in_order[-1:] == [version] else [*self.in_order, version]
-        return _Champions(in_order, self.left - {version})
+        return _Champions(in_order, _without(self.left, version))
+
+    def refused(self, version: int) -> "_Champions":
+        """Return what they are after a person refused a version."""
+        return _Champions(self.in_order, {**self.left, version: "refused"})
 
     def rolled_back(self, champion: int | None, to: int) -> "_Champions":
         """Return what they are after a rollback: those up to the last time that `to` was champion.
@@ -152,17 +162,26 @@ class _Champions:
             kept.pop()
         if not kept:
             kept = [*(self.in_order[:-1] if self.in_order[-1:] == [champion] else self.in_order), to]
-        gone = {version for version in (champion, *self.in_order[len(kept) :]) if version is not None}
-        return _Champions(kept, (self.left | gone) - {to})
+        left = dict(self.left)
+        for version in (champion, *self.in_order[len(kept) :]):
+            if version is not None:
+                left[version] = "rolled back"
+        return _Champions(kept, _without(left, to))
+
+
+def _without(left: dict[int, Overruling], version: int) -> dict[int, Overruling]:
+    return {other: how for other, how in left.items() if other != version}
 
 
 def _champions(home: Home, model: str) -> _Champions:
-    champions = _Champions([], set())
+    champions = _Champions([], {})
     for record in read_ledger(home, model):
         if record["event"] == "promoted":
             champions = champions.promoted(record["to"])
         elif record["event"] == "rolled back":
             champions = champions.rolled_back(record["from"], record["to"])
+        elif record["event"] == "refused":
+            champions = champions.refused(record["to"])
     return champions
 
 

@@ -27,8 +27,9 @@ from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import digest_of
+from tasks.registry.approvals import open_request
 from tasks.registry.connection import connect
-from tasks.registry.ledger import rolled_back_versions
+from tasks.registry.ledger import overruled_versions
 from tasks.registry.model_card import model_card
 from tasks.registry.outage import patiently, reading
 from tasks.registry.tracking import TrackedRun
@@ -191,6 +192,11 @@ def settings_of(version: RegisteredVersion, registry: RegistrySection, home: Hom
         ) from error
 
 
+def note_approval(version: RegisteredVersion, note: str, registry: RegistrySection, home: Home) -> None:
+    """Write on a version's page in MLflow what a person is asked, or has decided, about it."""
+    connect(registry, home).set_model_version_tag(version.name, str(version.version), "approval", note[:5_000])
+
+
 def list_versions(registry: RegistrySection, home: Home) -> list[RegisteredVersion]:
     """Return all versions that llm-retrain registered, newest first; others are named in the log and left out."""
     client = connect(registry, home)
@@ -205,33 +211,43 @@ def list_versions(registry: RegistrySection, home: Home) -> list[RegisteredVersi
 
 
 def find_judged(
-    registry: RegistrySection, servable_digest: str, eval_digest: str, gate: str, home: Home
+    registry: RegistrySection, servable_digest: str, eval_digest: str, gate: str, home: Home, waits: bool = False
 ) -> RegisteredVersion | None:
     """Return the newest version with these digests whose verdict still stands.
 
-    It stands if the version is champion, if it was judged against today's champion and not promoted, or if it was
-    rolled back: then it stands for its servable on any evaluation rows, because a person has decided.
+    It stands if the version is champion, if it was judged against today's champion and not promoted, or if a person
+    decided against it: then it stands for its servable on any evaluation rows.
+
+    Args:
+        registry: the registered model.
+        servable_digest: of the model.
+        eval_digest: of the evaluation rows.
+        gate: of the settings that can change a verdict.
+        home: the state directory.
+        waits: it also stands for a version that waits for a person's decision.
     """
+    asked = open_request(home, registry.model_name) if waits else None
     champion = find_version_by_alias(registry, "champion", home)
     against = str(champion.version) if champion else "none"
     wanted = {"servable_digest": servable_digest, "eval_digest": eval_digest, "gate_digest": gate}
     for version in list_versions(registry, home):
         if version.tags.items() >= wanted.items():
             is_champion = champion is not None and champion.version == version.version
-            if is_champion or (version.verdict != "promote" and version.tags["champion_before"] == against):
+            is_open = version.verdict != "promote" or (asked is not None and asked.version == version.version)
+            if is_champion or (is_open and version.tags["champion_before"] == against):
                 return version
     if champion is not None and champion.servable_digest == servable_digest:
         return None
-    return find_rolled_back(registry, servable_digest, home)
+    return find_overruled(registry, servable_digest, home)
 
 
-def find_rolled_back(registry: RegistrySection, servable_digest: str, home: Home) -> RegisteredVersion | None:
-    """Return the newest version of this servable that was rolled back from and not promoted by hand since, or None."""
-    rolled_back = rolled_back_versions(home, registry.model_name)
-    if not rolled_back:
+def find_overruled(registry: RegistrySection, servable_digest: str, home: Home) -> RegisteredVersion | None:
+    """Return the newest version of this servable that a person decided against and nobody promoted since, or None."""
+    overruled = overruled_versions(home, registry.model_name)
+    if not overruled:
         return None
     twins = (version for version in list_versions(registry, home) if version.servable_digest == servable_digest)
-    return next((version for version in twins if version.version in rolled_back), None)
+    return next((version for version in twins if version.version in overruled), None)
 
 
 def _tags(candidate: Candidate, config: RetrainConfig, champion: RegisteredVersion | None) -> dict[str, str]:

@@ -44,7 +44,7 @@ class Walk:
             "find_version_by_alias": lambda *_: champion,
             "servable_of": lambda version: SimpleNamespace(digest=f"servable of {version.version}"),
             "register_version": lambda *_: SimpleNamespace(version=5),
-            "find_rolled_back": lambda _registry, servable, _home: rolled_back if servable == "candidate" else None,
+            "find_overruled": lambda _registry, servable, _home: rolled_back if servable == "candidate" else None,
             "roll_out": lambda version, _config, _home, *told: self.rolled_out.append((version.version, *told)),
             "outcome_of": lambda *_: PROMOTED,
             **{

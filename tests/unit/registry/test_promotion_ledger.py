@@ -12,9 +12,9 @@ from tasks.registry.ledger import (
     append_to_ledger,
     champions_ever,
     champions_in_order,
+    overruled_versions,
     previous_after_rollback,
     read_ledger,
-    rolled_back_versions,
     unfinished_move,
 )
 
@@ -102,7 +102,7 @@ def test_a_rollback_over_several_versions_is_like_as_many_rollbacks(tmp_path):
     record_moves(one_by_one, *moves, ("rolled back", 4, 3), ("rolled back", 3, 2))
     for home in (at_once, one_by_one):
         assert champions_in_order(home, "assistant") == [1, 2]
-        assert rolled_back_versions(home, "assistant") == {3, 4}
+        assert overruled_versions(home, "assistant") == {3, 4}
 
 
 def test_a_return_to_a_version_that_was_rolled_back_leaves_the_one_it_replaces(tmp_path):
@@ -111,7 +111,7 @@ def test_a_return_to_a_version_that_was_rolled_back_leaves_the_one_it_replaces(t
     assert previous_after_rollback(home, "assistant", 2, 3) == 1, "not 2, which a person just left"
     record_moves(home, ("rolled back", 2, 3))
     assert champions_in_order(home, "assistant") == [1, 3]
-    assert rolled_back_versions(home, "assistant") == {2}
+    assert overruled_versions(home, "assistant") == {2}
 
 
 def test_every_version_that_ever_was_champion_is_known(tmp_path):
@@ -124,11 +124,11 @@ def test_every_version_that_ever_was_champion_is_known(tmp_path):
 def test_a_version_counts_as_rolled_back_until_it_is_promoted_again(tmp_path):
     home = Home(tmp_path)
     record_moves(home, ("promoted", None, 1), ("promoted", 1, 2), ("rolled back", 2, 1))
-    assert rolled_back_versions(home, "assistant") == {2}
+    assert overruled_versions(home, "assistant") == {2}
     record_moves(home, ("started", 1, 2), ("undone", 1, 2))
-    assert rolled_back_versions(home, "assistant") == {2}, "a promotion that was undone is none"
+    assert overruled_versions(home, "assistant") == {2}, "a promotion that was undone is none"
     record_moves(home, ("promoted", 1, 2))
-    assert rolled_back_versions(home, "assistant") == set()
+    assert overruled_versions(home, "assistant") == set()
 
 
 @pytest.mark.parametrize("end", ["promoted", "rolled back", "undone", "undo failed", "reconciled"])

@@ -10,7 +10,7 @@ from tasks.contracts.home import Home
 from tasks.registry.aliases import aliases_after, aliases_back, read_aliases, write_aliases
 from tasks.registry.connection import connect
 from tasks.registry.ledger import append_to_ledger
-from tasks.registry.versions import find_judged, find_rolled_back, find_version, list_versions
+from tasks.registry.versions import find_judged, find_overruled, find_version, list_versions
 
 REGISTRY = RegistrySection()
 NOBODY = "0" * 64
@@ -64,7 +64,7 @@ def test_a_version_that_was_rolled_back_stands_until_a_person_promotes_it_again(
     assert judged(home, "second") == two
     assert judged(home, "second", eval_digest="other rows") == two, "a person judged the model, not the rows"
     assert judged(home, "first") == one
-    assert find_rolled_back(REGISTRY, "first", home) is None
+    assert find_overruled(REGISTRY, "first", home) is None
     append_to_ledger(home, "promoted", "assistant", one, two, "a person")
     assert judged(home, "second") is None
 

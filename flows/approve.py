@@ -1,0 +1,204 @@
+"""A person's decision on a version that passed the gate: by a form in Prefect, or by the command line."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+from prefect.states import Completed
+from pydantic import ConfigDict, Field, ValidationError
+
+from flows.asking import close_form
+from flows.locks import waiting_lock
+from flows.log_lines import record_log_lines
+from flows.rollout import LOCK_TIMEOUT_SECONDS, busy, roll_out, settle
+from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
+from tasks.contracts.config import RetrainConfig
+from tasks.contracts.errors import ConfigError, RegistryError
+from tasks.contracts.home import Home
+from tasks.registry.aliases import read_aliases
+from tasks.registry.approvals import Request, Waiting, answer, requests, what_changed
+from tasks.registry.versions import find_version, note_approval
+
+log = logging.getLogger("llm_retrain.approval")
+
+_SHORTEST_WAIT_SECONDS = 1
+
+
+class Decision(RunInput):
+    """What a person decides, and the form that asks for it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    decision: Literal["approve", "reject"] = Field(
+        description="approve: it becomes champion; reject: it stays as it is"
+    )
+    reason: str = Field(min_length=3, max_length=1_000, description="why; goes to the ledger")
+    name: str = Field(min_length=2, max_length=100, description="who decides; goes to the ledger")
+
+
+def decision_of(decision: Literal["approve", "reject"], reason: str, name: str) -> Decision:
+    """Return what a person said at the command line.
+
+    Raises:
+        ConfigError: the reason or the name is too short or too long.
+    """
+    try:
+        return Decision(decision=decision, reason=reason.strip(), name=name.strip())
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ConfigError(f"--{problem['loc'][0]} is {problem['input']!r}: {problem['msg']}") from error
+
+
+@flow(name="approve", validate_parameters=True)
+def approve(
+    version: int,
+    request: str = "",
+    decision: Decision | None = None,
+    config: RetrainConfig = RetrainConfig(),  # noqa: B008
+) -> Any:
+    """Show a version that waits, ask a person, and do what they decide, if it is still what they were shown.
+
+    Args:
+        version: the version that waits.
+        request: what is asked, as the ledger knows it; the latest request of this version if it is empty.
+        decision: what was decided; if it is not given, the run is suspended until its form is filled in.
+        config: where the version is registered and served.
+
+    Returns:
+        A `ServedVersion` in a state named Approved, or None in a state named Refused.
+
+    Raises:
+        RegistryError: nobody asks, it was decided before, or it is not any more what was shown; nothing has changed.
+        RolloutError: it was approved and did not serve as evaluated; nothing has changed.
+    """
+    record_log_lines()
+    home = Home.from_environment()
+    waiting = _request_of(version, request, config, home)
+    if decision is None:
+        decision = _ask(waiting.request, config, home)
+    served = decide(waiting.request, decision, config, home)
+    said = f"{decision.name}: {decision.reason}"
+    return Completed(name="Refused" if served is None else "Approved", message=said, data=served)
+
+
+def decide(asked: Request, decision: Decision, config: RetrainConfig, home: Home) -> ServedVersion | None:
+    """Do what a person decided, or nothing if it is not any more what they were shown.
+
+    Args:
+        asked: what they were shown.
+        decision: theirs.
+        config: where the version is registered and served.
+        home: the state directory.
+
+    Returns:
+        What serves now, or None if it was refused.
+
+    Raises:
+        RegistryError: it was decided before, or has changed.
+        RolloutError: it was approved and did not serve as evaluated; it can be approved again.
+    """
+    settle(config, home)
+    event: Literal["approved", "refused"] = "approved" if decision.decision == "approve" else "refused"
+    with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, busy()):
+        version = _still_as_shown(asked, event, config, home)
+        if _status(asked, config, home).status == "open":
+            answer(asked, event, config.registry.model_name, decision.reason, decision.name, home)
+    note = f"{event} by {decision.name}: {decision.reason}"
+    note_approval(version, note, config.registry, home)
+    close_form(asked, note)
+    log.info("Version %d was %s", asked.version, note)
+    if event == "refused":
+        return None
+    return roll_out(version, config, home, note, asked.champion)
+
+
+def _still_as_shown(asked: Request, event: str, config: RetrainConfig, home: Home) -> RegisteredVersion:
+    """Return the version; the caller holds the promotion lock."""
+    waiting = _status(asked, config, home)
+    version = find_version(config.registry, asked.version, home)
+    # An approval whose roll-out failed, or was killed, may be given again.
+    if waiting.status != "open" and not waiting.status == event == "approved":
+        raise RegistryError(_closed(waiting))
+    changed = what_changed(asked, version, read_aliases(config.registry, home).get("champion"))
+    if changed:
+        if waiting.status == "open":
+            answer(asked, "lapsed", config.registry.model_name, changed, "", home)
+            note_approval(version, f"lapsed: {changed}", config.registry, home)
+            close_form(asked, changed)
+        raise RegistryError(
+            f"version {asked.version} is not any more what was shown: {changed}; nothing was changed, and the request "
+            "has lapsed: a new run asks again"
+        )
+    return version
+
+
+def _request_of(version: int, key: str, config: RetrainConfig, home: Home) -> Waiting:
+    """Return what is asked about a version.
+
+    Raises:
+        RegistryError: nobody asks, or it can be decided no more.
+    """
+    of_version = [each for each in requests(home, config.registry.model_name) if each.request.version == version]
+    found = [each for each in of_version if key in ("", each.request.key)]
+    if not found:
+        raise RegistryError(
+            f"version {version} of {config.registry.model_name!r} waits for nobody's decision; llm-retrain status "
+            f"names what does, and llm-retrain promote {version} makes it champion"
+        )
+    if found[-1].status in ("refused", "lapsed"):
+        raise RegistryError(_closed(found[-1]))
+    return found[-1]
+
+
+def _status(asked: Request, config: RetrainConfig, home: Home) -> Waiting:
+    return next(each for each in requests(home, config.registry.model_name) if each.request == asked)
+
+
+def _closed(waiting: Waiting) -> str:
+    version = waiting.request.version
+    if waiting.status == "lapsed":
+        said = waiting.why or f"nobody decided until {waiting.request.expires}"
+        return f"the request for version {version} has lapsed: {said}; nothing was changed, a new run asks again"
+    return (
+        f"version {version} was {waiting.status} before ({waiting.why}); nothing was changed; "
+        f"llm-retrain promote {version} makes it champion all the same"
+    )
+
+
+def _ask(asked: Request, config: RetrainConfig, home: Home) -> Decision:
+    """Suspend the run until its form is filled in; the worker then runs it anew, and this returns what was said."""
+    version = find_version(config.registry, asked.version, home)
+    page = (version.review_path / "review.md").read_text(encoding="utf-8") if version.review_path else ""
+    create_markdown_artifact(
+        key=f"approval-v{asked.version}", markdown=page, description=f"Version {asked.version} waits for a decision"
+    )
+    left = datetime.fromisoformat(asked.expires) - datetime.now(UTC)
+    form = Decision.with_initial_data(description=_introduction(asked, version, page))
+    seconds = max(int(left.total_seconds()), _SHORTEST_WAIT_SECONDS)
+    log.info("Version %d waits for a decision: Resume shows the form", asked.version)
+    return suspend_flow_run(wait_for_input=form, timeout=seconds, key=asked.key[:16])
+
+
+def _introduction(asked: Request, version: RegisteredVersion, page: str) -> str:
+    """Return what stands above the form, as Markdown."""
+    against = "the base model" if asked.champion is None else f"version {asked.champion}, the champion"
+    verdict = page.partition("\n## ")[0].removeprefix("# ")
+    return "\n".join(
+        [
+            f"**Version {asked.version}** passed the gate against {against}, and waits until {asked.expires}.",
+            "",
+            verdict,
+            "",
+            f"The whole page: {version.review_path}/review.html, and the artifact `approval-v{asked.version}` of this "
+            "run. What is decided holds for just this:",
+            "",
+            *(f"- {name} `{getattr(asked, name)[:12]}`" for name in ("servable", "report", "review")),
+        ]
+    )
+
+
+__all__ = ["Decision", "approve", "decide", "decision_of"]

@@ -1,0 +1,52 @@
+"""Bring a version that waits for a person before one: a run of the deployment `approve/by-hand`, which shows a form."""
+
+import logging
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled
+
+from tasks.contracts.config import RetrainConfig, chosen_settings
+from tasks.registry.approvals import Request
+
+log = logging.getLogger("llm_retrain.approval")
+
+DEPLOYMENT = "approve/by-hand"
+
+
+def ask_in_prefect(request: Request, config: RetrainConfig) -> bool:
+    """Start the run that asks, once for each request; say whether there is a deployment to start.
+
+    Without one, as before the first `llm-retrain up`, the command line is left to decide by; `up` asks again.
+
+    Args:
+        request: what is asked.
+        config: where the version is registered and served.
+    """
+    parameters = {"version": request.version, "request": request.key, "config": chosen_settings(config)}
+    name = f"version-{request.version}-waits"
+    try:
+        run_deployment(
+            DEPLOYMENT, parameters=parameters, timeout=0, flow_run_name=name, idempotency_key=request.key,
+            as_subflow=False,
+        )  # fmt: skip
+    except ObjectNotFound:
+        log.info("There is no deployment %s to ask in; llm-retrain up makes it", DEPLOYMENT)
+        return False
+    return True
+
+
+def close_form(request: Request, why: str) -> None:
+    """End the run that still asks for a decision that was made elsewhere.
+
+    Args:
+        request: what was asked.
+        why: what became of it, for the run's page.
+    """
+    with get_client(sync_client=True) as client:
+        asks = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[request.key]))
+        for run in client.read_flow_runs(flow_run_filter=asks):
+            if run.state is not None and run.state.is_paused():
+                client.set_flow_run_state(run.id, Cancelled(name="Decided", message=why), force=True)
