@@ -4,13 +4,13 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from flows.asking import ask_in_prefect
+from flows.asking import ask_in_prefect, close_form
 from flows.outcome import Status
 from flows.rollout import roll_out
 from tasks.contracts.artifacts import GateDecision, RegisteredVersion, ServedVersion
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
-from tasks.registry.approvals import ask, asked_before
+from tasks.registry.approvals import ask, asked_before, open_request
 from tasks.registry.ledger import overruled_versions
 from tasks.registry.outage import patiently
 from tasks.registry.versions import find_overruled, note_approval
@@ -84,9 +84,12 @@ def _is_approved(version: RegisteredVersion, champion: int | None, home: Home) -
 def _wait(
     version: RegisteredVersion, champion: int | None, config: RetrainConfig, home: Home, reason: str
 ) -> Conclusion:
+    before = open_request(home, config.registry.model_name)
     request = ask(version, champion, config.promotion.expires_after_hours, reason, home)
     note = f"waits for a decision until {request.expires}"
     patiently(lambda: note_approval(version, note, config.registry, home), "asking a person", config.registry)
+    if before not in (None, request):
+        close_form(before, f"version {version.version} waits instead")
     ask_in_prefect(request, config)
     log.info("Version %d %s: llm-retrain approve %d, or reject", version.version, note, version.version)
     return Conclusion("waiting", waits_until=request.expires)

@@ -1,7 +1,7 @@
-"""A person decides: the real form in a real Prefect, a real worker, a tiny model, and what was shown stays what counts.
+"""A person decides: a real form in a real Prefect, a real worker, a tiny model; only what was shown counts.
 
-The tests build on each other in this order: version 1 is refused in the form, version 2 changes while it waits, is asked
-about again, and is approved.
+The tests build on each other in this order: version 1 is refused in the form, version 2 changes while it waits, is
+asked about again, and is approved.
 """
 
 import json

@@ -103,10 +103,11 @@ def test_servers_listen_on_the_loopback_address_only(services):
         assert listening and all(address.ip == "127.0.0.1" for address in listening), (name, listening)
 
 
-def test_seven_deployments_are_ready_and_their_form_holds_the_config(services):
+def test_eight_deployments_are_ready_and_their_form_holds_the_config(services):
     _, _, api = services
     deployments = ask(api, "POST", "/deployments/filter", {})
     assert sorted(one["entrypoint"].rpartition(".")[2] + "/" + one["name"] for one in deployments) == [
+        "approve/by-hand",
         "monitor/every-15-minutes",
         "promote/by-hand",
         "retrain/by-hand",

@@ -196,7 +196,7 @@ def test_one_command_goes_back(loop, promoted):
 
 def test_what_was_rolled_back_is_not_promoted_again_by_the_next_run(loop, promoted):
     again = loop.json("run", "--set", "training.seed=99", "--reason", "nightly")
-    assert (again["status"], again["version"], again["rolled_back"]) == ("unchanged", 3, True)
+    assert (again["status"], again["version"], again["overruled"]) == ("unchanged", 3, "rolled back")
     assert loop.aliases()["champion"] == 1
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .decoder import Decoder
 from .prompt import Likelihood
 
-_MOST_SLOTS = 32
+_MOST_SLOTS = 64
 _CACHE_BYTES = 1_000_000_000
 _TILE_ROWS = 128
 

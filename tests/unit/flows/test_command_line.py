@@ -28,8 +28,8 @@ from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
 from tasks.registry.ledger import append_to_ledger
 
-COMMANDS = ["compare", "data", "doctor", "down", "history", "join", "monitor", "plan", "promote", "rollback"]
-COMMANDS += ["run", "status", "sweep", "up"]
+COMMANDS = ["approve", "compare", "data", "doctor", "down", "history", "join", "monitor", "plan", "promote"]
+COMMANDS += ["reject", "rollback", "run", "status", "sweep", "up"]
 
 
 def llm_retrain(*arguments, home):
@@ -68,8 +68,8 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(arguments, sentence, tmp_pa
     assert not [path for path in tmp_path.rglob("*") if path.is_file()], "nothing was started or written"
 
 
-def outcome(status, verdict, served=None, rolled_back=False):
-    return Outcome(status, verdict, 1, (), 30, {}, {}, (), served, {}, "", {}, rolled_back=rolled_back)
+def outcome(status, verdict, served=None, **more):
+    return Outcome(status, verdict, 1, (), 30, {}, {}, (), served, {}, "", {}, **more)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,7 @@ def outcome(status, verdict, served=None, rolled_back=False):
         ("promoted", "promote", 0),
         ("rejected", "reject", 3),
         ("inconclusive", "inconclusive", 4),
+        ("waiting", "promote", 5),
         ("unchanged", "promote", 0),
         ("unchanged", "reject", 3),
         ("unchanged", "inconclusive", 4),
@@ -90,10 +91,22 @@ def test_exit_codes_tell_the_verdict_also_of_a_run_that_was_done_before(status, 
 
 @pytest.mark.parametrize("verdict", ["promote", "inconclusive"])
 def test_a_version_that_was_rolled_back_is_done_with_and_says_who_may_promote_it(verdict):
-    back = outcome("unchanged", verdict, rolled_back=True)
+    back = outcome("unchanged", verdict, overruled="rolled back")
     assert back.exit_code == 0
-    assert headline(back).endswith("rolled back[/] and becomes champion again only by hand: llm-retrain promote 1")
+    assert headline(back).endswith("rolled back[/] and becomes champion only by hand: llm-retrain promote 1")
     assert "rolled back" not in headline(outcome("unchanged", verdict))
+
+
+def test_a_version_that_a_person_refused_counts_as_rejected_and_says_so():
+    refused = outcome("unchanged", "promote", overruled="refused")
+    assert refused.exit_code == 3
+    assert "it was [bold yellow]refused[/]" in headline(refused)
+
+
+def test_a_version_that_waits_says_until_when_and_how_to_decide():
+    waits = headline(outcome("waiting", "promote", waits_until="2026-11-25T09:30:00+00:00"))
+    assert "until 11-25 09:30" in waits
+    assert "llm-retrain approve 1 --reason WHY" in waits and "llm-retrain reject 1 --reason WHY" in waits
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tasks.contracts.config import MonitorConfig, validate_config
 DOCUMENT = yaml.safe_load(PREFECT_YAML.read_text(encoding="utf-8"))
 DEPLOYMENTS = {f"{one['entrypoint'].rpartition('.')[2]}/{one['name']}": one for one in DOCUMENT["deployments"]}
 SAMPLE = {
+    "approve/by-hand": {"version": 3},
     "promote/by-hand": {"version": 3},
     "rollback/by-hand": {"to": 2},
 }  # what the form asks for, where there is no default
@@ -58,9 +59,10 @@ def flow_of(deployment):
     return load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
 
 
-def test_there_are_seven_deployments_with_the_documented_names():
-    assert len(DOCUMENT["deployments"]) == 7
+def test_there_are_eight_deployments_with_the_documented_names():
+    assert len(DOCUMENT["deployments"]) == 8
     assert sorted(DEPLOYMENTS) == [
+        "approve/by-hand",
         "monitor/every-15-minutes",
         "promote/by-hand",
         "retrain/by-hand",
@@ -116,6 +118,9 @@ def test_the_form_refuses_a_parameter_that_the_flow_does_not_have():
 def test_a_deployment_runs_in_our_work_pool_and_never_twice_at_once(name):
     deployment = DEPLOYMENTS[name]
     assert deployment["work_pool"]["name"] == WORK_POOL
+    if name == "approve/by-hand":  # a decision takes the promotion lock; a form that waits shall hold up nothing
+        assert "concurrency_limit" not in deployment
+        return
     assert deployment["concurrency_limit"]["limit"] == 1
     if name.startswith(("retrain/", "sweep/")):
         assert deployment["concurrency_limit"]["collision_strategy"] == "ENQUEUE"

@@ -27,8 +27,16 @@ def test_history_keeps_times_and_verdicts_whole():
         assert whole in text
 
 
+def test_status_says_what_waits_for_a_decision_and_how_to_decide():
+    facts = {"home": "/home", "services": [], "champion": None, "warning": "", "last_runs": [], "unsent_runs": 0}
+    waiting = {"waiting": {"version": 3, "until": "2026-11-25T09:30:00+00:00"}}
+    text = shown(render_overview, {**facts, **waiting, "unfinished_trainings": {"trainings": 0, "bytes": 0}})
+    assert "version 3 for your decision, until 11-25 09:30" in " ".join(text.split())
+    assert "llm-retrain approve 3" in " ".join(text.split())
+
+
 def test_status_keeps_times_and_verdicts_whole():
-    facts = {"home": "/home", "services": [], "champion": None, "warning": "", "last_runs": [RUN]}
+    facts = {"home": "/home", "services": [], "champion": None, "warning": "", "waiting": None, "last_runs": [RUN]}
     text = shown(render_overview, {**facts, "unfinished_trainings": {"trainings": 0, "bytes": 0}, "unsent_runs": 0})
     for whole in ("11-23 02:45", "retrain", "inconclusive"):
         assert whole in text

@@ -7,6 +7,7 @@ from types import MappingProxyType, SimpleNamespace
 import pytest
 
 from flows import retrain as flow
+from flows.conclusion import Conclusion
 from flows.outcome import Outcome
 from tasks.contracts.config import RetrainConfig, load_config, preset_names
 from tasks.contracts.errors import RegistryError
@@ -21,9 +22,9 @@ class Walk:
     """Walks the line with stages that only note that they were called."""
 
     def __init__(self, monkeypatch, home):
-        self.monkeypatch, self.home, self.called, self.rolled_out, self.jobs = monkeypatch, home, [], [], []
+        self.monkeypatch, self.home, self.called, self.jobs = monkeypatch, home, [], []
 
-    def __call__(self, verdict, champion=None, rolled_back=None, settings=MappingProxyType({})):
+    def __call__(self, verdict, champion=None, settings=MappingProxyType({})):
         stages = {
             "tracked_run": self.tracked_run,
             "train_adapter": self.stage("train adapter", SimpleNamespace(long_rows={"rows_too_long": 3}, estimate={})),
@@ -44,8 +45,7 @@ class Walk:
             "find_version_by_alias": lambda *_: champion,
             "servable_of": lambda version: SimpleNamespace(digest=f"servable of {version.version}"),
             "register_version": lambda *_: SimpleNamespace(version=5),
-            "find_overruled": lambda _registry, servable, _home: rolled_back if servable == "candidate" else None,
-            "roll_out": lambda version, _config, _home, *told: self.rolled_out.append((version.version, *told)),
+            "conclude": self.conclude,
             "outcome_of": lambda *_: PROMOTED,
             **{
                 name: self.stage(name) for name in ("prepare_server", "settle", "prepare_base_model", "prepare_dataset")
@@ -61,6 +61,10 @@ class Walk:
             return result
 
         return note
+
+    def conclude(self, version, decision, champion, _config, _home, reason):
+        self.concluded = (version.version, decision.verdict, champion, reason)
+        return Conclusion("rejected", waits_until="then")
 
     def plan_training(self, _job, _home, _store, searched):
         self.called.append("plan training")
@@ -104,7 +108,6 @@ def test_what_can_refuse_a_run_is_asked_before_anything_is_trained(walk):
     checks = ["check replay", "prepare_server", "settle", "prepare_base_model", "prepare teacher", "prepare_dataset"]
     assert before == [*checks, "prepare replay", "plan training", "build base", "ask base", "ask champion"]
     assert after == ["train adapter", "build candidate", "check parity", "ask candidate", "write review"]
-    assert walk.rolled_out == []
 
 
 def test_the_plan_is_told_what_a_sweep_searches_and_a_run_searches_nothing(walk):
@@ -138,10 +141,11 @@ def test_the_report_is_told_what_the_candidate_was_trained_on_and_could_replay(w
     assert len(walk.trained_on) == 2 and walk.trained_on[1] == "replay"
 
 
-@pytest.mark.parametrize(("champion", "judged_against"), [(None, None), (SimpleNamespace(version=4), 4)])
-def test_a_roll_out_is_told_which_champion_the_candidate_was_judged_against(walk, champion, judged_against):
-    assert walk("promote", champion).status == "promoted"
-    assert walk.rolled_out == [(5, "a reason", judged_against)]
+def test_what_follows_from_the_verdict_is_told_all_that_it_depends_on_and_the_outcome_what_came_of_it(walk):
+    champion = SimpleNamespace(version=4)
+    outcome = walk("promote", champion)
+    assert walk.concluded == (5, "promote", champion, "a reason")
+    assert (outcome.status, outcome.waits_until) == ("rejected", "then")
 
 
 def test_what_tells_where_the_settings_come_from_goes_to_the_run(walk, monkeypatch):
@@ -162,13 +166,6 @@ def test_a_setting_that_somebody_chose_and_that_changes_nothing_is_named_and_a_d
     for preset in preset_names():
         flow.warn_of_unused_settings(load_config(preset).training)
     assert len(caplog.messages) == 1
-
-
-def test_what_was_rolled_back_is_not_rolled_out_again_even_if_its_report_was_lost(walk):
-    """With its report, `find_finished` says so before anything is trained."""
-    outcome = walk("promote", SimpleNamespace(version=4), rolled_back=SimpleNamespace(version=3))
-    assert (outcome.status, outcome.rolled_back, outcome.exit_code) == ("unchanged", True, 0)
-    assert walk.rolled_out == []
 
 
 def test_a_run_like_the_champion_takes_its_settings_where_it_names_none(monkeypatch, tmp_path):

@@ -102,7 +102,7 @@ def test_a_rollback_over_several_versions_is_like_as_many_rollbacks(tmp_path):
     record_moves(one_by_one, *moves, ("rolled back", 4, 3), ("rolled back", 3, 2))
     for home in (at_once, one_by_one):
         assert champions_in_order(home, "assistant") == [1, 2]
-        assert overruled_versions(home, "assistant") == {3, 4}
+        assert set(overruled_versions(home, "assistant")) == {3, 4}
 
 
 def test_a_return_to_a_version_that_was_rolled_back_leaves_the_one_it_replaces(tmp_path):
@@ -111,7 +111,7 @@ def test_a_return_to_a_version_that_was_rolled_back_leaves_the_one_it_replaces(t
     assert previous_after_rollback(home, "assistant", 2, 3) == 1, "not 2, which a person just left"
     record_moves(home, ("rolled back", 2, 3))
     assert champions_in_order(home, "assistant") == [1, 3]
-    assert overruled_versions(home, "assistant") == {2}
+    assert overruled_versions(home, "assistant") == {2: "rolled back"}
 
 
 def test_every_version_that_ever_was_champion_is_known(tmp_path):
@@ -124,11 +124,27 @@ def test_every_version_that_ever_was_champion_is_known(tmp_path):
 def test_a_version_counts_as_rolled_back_until_it_is_promoted_again(tmp_path):
     home = Home(tmp_path)
     record_moves(home, ("promoted", None, 1), ("promoted", 1, 2), ("rolled back", 2, 1))
-    assert overruled_versions(home, "assistant") == {2}
+    assert overruled_versions(home, "assistant") == {2: "rolled back"}
     record_moves(home, ("started", 1, 2), ("undone", 1, 2))
-    assert overruled_versions(home, "assistant") == {2}, "a promotion that was undone is none"
+    assert set(overruled_versions(home, "assistant")) == {2}, "a promotion that was undone is none"
     record_moves(home, ("promoted", 1, 2))
-    assert overruled_versions(home, "assistant") == set()
+    assert overruled_versions(home, "assistant") == {}
+
+
+def test_a_version_that_was_refused_counts_as_overruled_until_it_is_promoted(tmp_path):
+    home = Home(tmp_path)
+    record_moves(home, ("promoted", None, 1), ("waiting", 1, 2), ("refused", 1, 2))
+    assert overruled_versions(home, "assistant") == {2: "refused"}
+    assert champions_in_order(home, "assistant") == [1] and champions_ever(home, "assistant") == {1}
+    record_moves(home, ("promoted", 1, 2))
+    assert overruled_versions(home, "assistant") == {}
+
+
+@pytest.mark.parametrize("event", ["waiting", "approved", "refused", "lapsed"])
+def test_a_decision_that_is_asked_for_or_made_during_a_move_does_not_hide_that_it_has_no_end(tmp_path, event):
+    home = Home(tmp_path)
+    record_moves(home, ("started", 1, 2), ("loaded", 1, 2), (event, 1, 3))
+    assert unfinished_move(home, "assistant")["to"] == 2
 
 
 @pytest.mark.parametrize("end", ["promoted", "rolled back", "undone", "undo failed", "reconciled"])
