@@ -34,7 +34,7 @@ class Decision(RunInput):
     model_config = ConfigDict(extra="forbid")
 
     decision: Literal["approve", "reject"] = Field(
-        description="approve: it becomes champion; reject: it stays as it is"
+        description="approve: it becomes champion; reject: no later run promotes it"
     )
     reason: str = Field(min_length=3, max_length=1_000, description="why; goes to the ledger")
     name: str = Field(min_length=2, max_length=100, description="who decides; goes to the ledger")
@@ -177,24 +177,25 @@ def _ask(asked: Request, config: RetrainConfig, home: Home) -> Decision:
         key=f"approval-v{asked.version}", markdown=page, description=f"Version {asked.version} waits for a decision"
     )
     left = datetime.fromisoformat(asked.expires) - datetime.now(UTC)
-    form = Decision.with_initial_data(description=_introduction(asked, version, page))
+    form = Decision.with_initial_data(description=_introduction(asked, page))
     seconds = max(int(left.total_seconds()), _SHORTEST_WAIT_SECONDS)
     log.info("Version %d waits for a decision: Resume shows the form", asked.version)
     return suspend_flow_run(wait_for_input=form, timeout=seconds, key=asked.key[:16])
 
 
-def _introduction(asked: Request, version: RegisteredVersion, page: str) -> str:
+def _introduction(asked: Request, page: str) -> str:
     """Return what stands above the form, as Markdown."""
     against = "the base model" if asked.champion is None else f"version {asked.champion}, the champion"
     verdict = page.partition("\n## ")[0].removeprefix("# ")
     return "\n".join(
         [
-            f"**Version {asked.version}** passed the gate against {against}, and waits until {asked.expires}.",
+            f"**Version {asked.version}** passed the gate against {against}, and waits until "
+            f"{asked.expires[:16].replace('T', ' ')} UTC.",
             "",
             verdict,
             "",
-            f"The whole page: {version.review_path}/review.html, and the artifact `approval-v{asked.version}` of this "
-            "run. What is decided holds for just this:",
+            f"The whole page is the artifact `approval-v{asked.version}` of this run, and `review/review.html` of the "
+            "run in MLflow that made it. What is decided holds for just this:",
             "",
             *(f"- {name} `{getattr(asked, name)[:12]}`" for name in ("servable", "report", "review")),
         ]

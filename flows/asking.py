@@ -16,8 +16,8 @@ log = logging.getLogger("llm_retrain.approval")
 DEPLOYMENT = "approve/by-hand"
 
 
-def ask_in_prefect(request: Request, config: RetrainConfig) -> bool:
-    """Start the run that asks, once for each request; say whether there is a deployment to start.
+def ask_in_prefect(request: Request, config: RetrainConfig) -> str:
+    """Start the run that asks, once for each request, and return its id; empty if there is no deployment to start.
 
     Without one, as before the first `llm-retrain up`, the command line is left to decide by; `up` asks again.
 
@@ -28,14 +28,14 @@ def ask_in_prefect(request: Request, config: RetrainConfig) -> bool:
     parameters = {"version": request.version, "request": request.key, "config": chosen_settings(config)}
     name = f"version-{request.version}-waits"
     try:
-        run_deployment(
+        run = run_deployment(
             DEPLOYMENT, parameters=parameters, timeout=0, flow_run_name=name, idempotency_key=request.key,
             as_subflow=False,
         )  # fmt: skip
     except ObjectNotFound:
         log.info("There is no deployment %s to ask in; llm-retrain up makes it", DEPLOYMENT)
-        return False
-    return True
+        return ""
+    return str(run.id)
 
 
 def close_form(request: Request, why: str) -> None:

@@ -320,9 +320,10 @@ def _links(config: RetrainConfig, home: Home, places: dict[str, str]) -> dict[st
         server = own if own.startswith("http") else mlflow_url(home)
         run_page = f"{server}/#/experiments/{places['mlflow_experiment']}/runs/{places['mlflow_run']}"
         links["MLflow"] = run_page + ("" if own else hint)
-    if "prefect_flow_run" in places:
-        ui = (api or api_url(port_from_environment(PREFECT_PORT))).removesuffix("/api")
-        links["Prefect"] = f"{ui}/{_PREFECT_UI_PATH}/{places['prefect_flow_run']}{hint}"
+    ui = (api or api_url(port_from_environment(PREFECT_PORT))).removesuffix("/api")
+    for name, key in (("Prefect", "prefect_flow_run"), ("Decide", "approval_flow_run")):
+        if key in places:
+            links[name] = f"{ui}/{_PREFECT_UI_PATH}/{places[key]}{hint}"
     return links
 
 

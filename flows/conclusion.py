@@ -29,12 +29,14 @@ class Conclusion:
         served: what answers for the stable name now, if this run switched it.
         overruled: how a person had decided against this model before: "rolled back", "refused" or "".
         waits_until: until when a person can decide, in ISO 8601; empty if nobody is asked.
+        asked_in: the Prefect run with the form, if there is one.
     """
 
     status: Status
     served: ServedVersion | None = None
     overruled: str = ""
     waits_until: str = ""
+    asked_in: str = ""
 
     def facts(self) -> dict[str, Any]:
         """Return what an `Outcome` says of it."""
@@ -90,6 +92,6 @@ def _wait(
     patiently(lambda: note_approval(version, note, config.registry, home), "asking a person", config.registry)
     if before not in (None, request):
         close_form(before, f"version {version.version} waits instead")
-    ask_in_prefect(request, config)
+    asked_in = ask_in_prefect(request, config)
     log.info("Version %d %s: llm-retrain approve %d, or reject", version.version, note, version.version)
-    return Conclusion("waiting", waits_until=request.expires)
+    return Conclusion("waiting", waits_until=request.expires, asked_in=asked_in)

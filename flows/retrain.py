@@ -212,6 +212,7 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
             "mlflow_experiment": run.experiment,
             "prefect_flow_run": str(flow_run.id),
             "report": str(review.path / "review.html"),
+            **({"approval_flow_run": concluded.asked_in} if concluded.asked_in else {}),
         }
         outcome = outcome_of(report, decision, version, concluded.served, config, places)
         return replace(outcome, long_rows=adapter.long_rows, **concluded.facts())

@@ -44,6 +44,7 @@ def test_a_better_candidate_waits_and_a_suspended_run_shows_the_report_and_a_typ
     assert loop.json("status")["waiting"] == {"version": 1, "until": first["waits_until"]}
     asking = suspended_run(loop)
     assert asking["parameters"]["version"] == 1
+    assert first["places"]["approval_flow_run"] == asking["id"]
     schema = run_input(loop, asking, "schema")
     assert set(schema["required"]) == {"decision", "reason", "name"}
     assert schema["properties"]["decision"]["enum"] == ["approve", "reject"]
