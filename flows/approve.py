@@ -101,8 +101,9 @@ def decide(asked: Request, decision: Decision, config: RetrainConfig, home: Home
         RegistryError: it was decided before, or has changed.
         RolloutError: it was approved and did not serve as evaluated; it can be approved again.
     """
-    settle(config, home)
     event: Literal["approved", "refused"] = "approved" if decision.decision == "approve" else "refused"
+    if event == "approved":
+        settle(config, home)
     with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, busy()):
         version = _still_as_shown(asked, event, config, home)
         if _status(asked, config, home).status == "open":

@@ -73,7 +73,9 @@ def conclude(
     against = champion.version if champion else None
     if config.promotion.approval == "person" and not _is_approved(version, against, home):
         return _wait(version, against, config, home, reason)
+    waited = open_request(home, registry.model_name)
     served = patiently(lambda: roll_out(version, config, home, reason, against), "promotion", registry)
+    close_form(waited, f"version {version.version} was promoted")
     return Conclusion("promoted", served)
 
 
@@ -90,7 +92,7 @@ def _wait(
     request = ask(version, champion, config.promotion.expires_after_hours, reason, home)
     note = f"waits for a decision until {request.expires}"
     patiently(lambda: note_approval(version, note, config.registry, home), "asking a person", config.registry)
-    if before not in (None, request):
+    if before != request:
         close_form(before, f"version {version.version} waits instead")
     asked_in = ask_in_prefect(request, config)
     log.info("Version %d %s: llm-retrain approve %d, or reject", version.version, note, version.version)

@@ -3,12 +3,14 @@
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.asking import close_form
 from flows.log_lines import record_log_lines
 from flows.rollout import roll_out, settle, switch_champion
 from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
 from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
+from tasks.registry.approvals import open_request
 from tasks.registry.ledger import champions_ever
 from tasks.registry.versions import find_version
 
@@ -25,7 +27,10 @@ def promote(version: int, reason: str, config: RetrainConfig = RetrainConfig()) 
     home = Home.from_environment()
     target = find_version(config.registry, version, home)
     _refuse_rejected(target)
-    return roll_out(target, config, home, reason)
+    waited = open_request(home, config.registry.model_name)
+    served = roll_out(target, config, home, reason)
+    close_form(waited, f"version {version} was promoted by hand: {reason}")
+    return served
 
 
 @flow(name="rollback", validate_parameters=True)
@@ -49,7 +54,10 @@ def rollback(
     home = Home.from_environment()
     aliases = settle(config, home)
     target = version_to_return_to(to, aliases, config.registry, home)
-    return go_back(target, config, home, reason, aliases["champion"])
+    waited = open_request(home, config.registry.model_name)
+    served = go_back(target, config, home, reason, aliases["champion"])
+    close_form(waited, f"version {aliases['champion']} was rolled back to version {target.version}")
+    return served
 
 
 def version_to_return_to(

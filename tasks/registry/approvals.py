@@ -15,6 +15,7 @@ from tasks.contracts.store import damage_of, read_manifest
 from tasks.registry.ledger import ApprovalEvent, append_to_ledger, read_ledger
 
 _ANSWERS = ("approved", "refused", "lapsed")
+_CHAMPIONS = ("promoted", "rolled back")
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,10 @@ def answer(request: Request, event: ApprovalEvent, model: str, why: str, name: s
 
 
 def requests(home: Home, model: str) -> list[Waiting]:
-    """Return every request of a model with what became of it, oldest first."""
+    """Return every request of a model with what became of it, oldest first.
+
+    A champion that came in another way ends a request; if it is the version that waits, it is approved by that.
+    """
     found: dict[str, Waiting] = {}
     for record in read_ledger(home, model):
         about: dict[str, Any] = record.get("approval", {})
@@ -136,7 +140,15 @@ def requests(home: Home, model: str) -> list[Waiting]:
             found[request.key] = Waiting(request, "lapsed" if request.has_expired() else "open")
         elif record["event"] in _ANSWERS and about.get("key") in found:
             found[about["key"]] = Waiting(found[about["key"]].request, record["event"], record["why"])
+        elif record["event"] in _CHAMPIONS:
+            found |= {key: _ended_by(record, each) for key, each in found.items() if each.status == "open"}
     return list(found.values())
+
+
+def _ended_by(record: dict[str, Any], waiting: Waiting) -> Waiting:
+    if record["to"] == waiting.request.version:
+        return Waiting(waiting.request, "approved", record["why"])
+    return Waiting(waiting.request, "lapsed", f"version {record['to']} became champion")
 
 
 def open_request(home: Home, model: str) -> Request | None:

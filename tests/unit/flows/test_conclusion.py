@@ -82,6 +82,8 @@ def test_the_form_of_what_waited_before_is_closed_and_its_own_is_not(ending):
     ending.open = REQUEST
     ending(approval="person")
     assert len(ending.closed) == 1
+    ending()
+    assert ending.closed[1:] == [(REQUEST, "version 5 was promoted")]
 
 
 @pytest.mark.parametrize(("status", "rolled_out"), [("approved", 1), ("lapsed", 0), ("open", 0)])

@@ -102,6 +102,21 @@ def test_requests_of_another_model_and_answers_to_none_are_passed_over(home):
     assert open_request(home, MODEL) == request
 
 
+@pytest.mark.parametrize(
+    ("event", "to", "status", "why"),
+    [
+        ("promoted", 3, "approved", "by hand"),
+        ("promoted", 4, "lapsed", "version 4 became champion"),
+        ("rolled back", 1, "lapsed", "version 1 became champion"),
+        ("undone", 3, "open", ""),
+    ],
+)
+def test_a_champion_that_came_in_another_way_ends_the_request(home, event, to, status, why):
+    ask(version_of(home, 3), 2, 72, "nightly", home)
+    append_to_ledger(home, event, MODEL, 2, to, "by hand")
+    assert [(each.status, each.why) for each in requests(home, MODEL)] == [(status, why)]
+
+
 @pytest.mark.parametrize("kind", ["servable", "report", "review"])
 def test_every_part_that_was_shown_is_held_against_its_digest(home, kind):
     version = version_of(home, 3)
