@@ -14,7 +14,8 @@ from typing import Any, TypedDict
 from tasks.contracts.errors import ServingError
 
 TOKEN_HEADER = "llm-retrain-token"  # noqa: S105 - the header's name, not its value
-_CONNECT_SECONDS = 5.0
+LIVE_SECONDS = 5.0
+"""How long a connection, and a question that costs no work, may take."""
 _POLL_SECONDS = 0.1
 
 
@@ -52,10 +53,10 @@ class ModelState(TypedDict):
     reason: str
 
 
-def is_live(address: TritonAddress) -> bool:
-    """Say whether a server answers at the address."""
+def is_live(address: TritonAddress, timeout_seconds: float = LIVE_SECONDS) -> bool:
+    """Say whether a server answers at the address, after this time at the latest."""
     try:
-        with _client(address, _CONNECT_SECONDS) as client:
+        with _client(address, timeout_seconds) as client:
             return bool(client.is_server_live())
     except ServingError:
         return False
@@ -64,7 +65,7 @@ def is_live(address: TritonAddress) -> bool:
 def is_model_ready(address: TritonAddress, model: str) -> bool:
     """Say whether the server answers and the model in it is ready."""
     try:
-        with _client(address, _CONNECT_SECONDS) as client:
+        with _client(address, LIVE_SECONDS) as client:
             return bool(client.is_model_ready(model))
     except ServingError:
         return False
@@ -76,7 +77,7 @@ def repository_index(address: TritonAddress) -> dict[str, ModelState]:
     Raises:
         ServingError: the server does not answer.
     """
-    with _client(address, _CONNECT_SECONDS) as client:
+    with _client(address, LIVE_SECONDS) as client:
         lines: list[dict[str, Any]] = client.get_model_repository_index(headers=_headers(address))
     return {
         line["name"]: ModelState(state=line.get("state", ""), reason=_in_one_line(line.get("reason", "")))
@@ -190,7 +191,7 @@ def _client(address: TritonAddress, timeout_seconds: float, failure: str = "Trit
     from tritonclient.utils import InferenceServerException
 
     client = InferenceServerClient(
-        address.http, connection_timeout=_CONNECT_SECONDS, network_timeout=max(timeout_seconds, _CONNECT_SECONDS)
+        address.http, connection_timeout=LIVE_SECONDS, network_timeout=max(timeout_seconds, LIVE_SECONDS)
     )
     try:
         yield client
