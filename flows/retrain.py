@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from flows.answers import generate_predictions
 from flows.background import background_of
 from flows.conclusion import conclude
 from flows.finished import find_finished
@@ -27,7 +28,7 @@ from tasks.contracts.unused_settings import warn_of_unused_settings
 from tasks.data.ingest import Place
 from tasks.data.replay import check_replay
 from tasks.data.steps import build_dataset_task, ingest_rows, prepare_replay
-from tasks.evaluation.steps import build_report, decide, generate_predictions, look_for_canaries, write_review
+from tasks.evaluation.steps import build_report, decide, look_for_canaries, write_review
 from tasks.registry.tracking import tracked_run
 from tasks.registry.versions import (
     Candidate,

@@ -1,13 +1,10 @@
 """Versions of the registered model: what each is made of, and which verdicts still stand."""
 
-import fcntl
 import json
 import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +24,7 @@ from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import digest_of
+from tasks.contracts.locks import held_lock
 from tasks.registry.approvals import open_request
 from tasks.registry.connection import connect
 from tasks.registry.ledger import overruled_versions
@@ -66,9 +64,12 @@ class Candidate:
 
 def gate_digest(config: RetrainConfig) -> str:
     """Return the digest of the settings that can change a verdict on the same answers."""
-    return digest_of(
-        {"evaluation": config.evaluation.model_dump(mode="json"), "gate": config.gate.model_dump(mode="json")}
+    # How rows are asked changes no answer; who answers may, and a digest from before there was a choice still stands.
+    unspoken = {"concurrency", "answer_timeout_seconds"} | (
+        {"through"} if config.evaluation.through == "process" else set()
     )
+    evaluation = config.evaluation.model_dump(mode="json", exclude=unspoken)
+    return digest_of({"evaluation": evaluation, "gate": config.gate.model_dump(mode="json")})
 
 
 def register_version(
@@ -84,17 +85,9 @@ def register_version(
         RegistryError: MLflow refused something that the run has logged, or did not answer in `registry.wait_seconds`.
     """
     run.flush_training()
-    with _one_at_a_time(home):
+    # One at a time in a home: aliases are no compare-and-set, and two first versions clash.
+    with held_lock(home.root / "registration.lock"):
         return patiently(lambda: _register(candidate, config, run, champion, home), "registering", config.registry)
-
-
-@contextmanager
-def _one_at_a_time(home: Home) -> Iterator[None]:
-    """Let one registration of a home happen at a time: aliases are no compare-and-set, and two first ones clash."""
-    home.root.mkdir(parents=True, exist_ok=True)
-    with (home.root / "registration.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _register(
