@@ -108,7 +108,9 @@ def _register(
         same = next(v for v in list_versions(config.registry, home) if v.tags.items() >= tags.items())
     run.set_tags({"llm_retrain.version": str(same.version)})
     if not client.get_model_version(name, str(same.version)).description:
-        if candidate.decision.verdict != "reject":
+        newest = client.get_registered_model(name).aliases.get("challenger", "0")
+        # What is made up for after a crash does not take the alias from a challenger that was registered meanwhile.
+        if candidate.decision.verdict != "reject" and same.version > int(newest):
             client.set_registered_model_alias(name, "challenger", str(same.version))
         verdict = f"{candidate.decision.verdict}: {' '.join(candidate.decision.reasons)}"
         client.update_model_version(
@@ -208,8 +210,8 @@ def find_judged(
 ) -> RegisteredVersion | None:
     """Return the newest version with these digests whose verdict still stands.
 
-    It stands if the version is champion, if it was judged against today's champion and not promoted, or if a person
-    decided against it: then it stands for its servable on any evaluation rows.
+    It stands if the version is champion, if it was judged against today's champion, not promoted and registered to the
+    end, or if a person decided against it: then it stands for its servable on any evaluation rows.
 
     Args:
         registry: the registered model.
@@ -226,7 +228,8 @@ def find_judged(
     for version in list_versions(registry, home):
         if version.tags.items() >= wanted.items():
             is_champion = champion is not None and champion.version == version.version
-            is_open = version.verdict != "promote" or (asked is not None and asked.version == version.version)
+            is_waiting = asked is not None and asked.version == version.version
+            is_open = is_waiting or (version.verdict != "promote" and version.is_complete)
             if is_champion or (is_open and version.tags["champion_before"] == against):
                 return version
     if champion is not None and champion.servable_digest == servable_digest:
@@ -325,4 +328,5 @@ def _as_reference(version: "ModelVersion", home: Home) -> RegisteredVersion:
         review_path=home.store / "review" / tags["review"] if "review" in tags else None,
         tags=tags,
         registered_at=version.creation_timestamp / 1_000,
+        is_complete=bool(version.description),
     )

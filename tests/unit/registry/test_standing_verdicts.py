@@ -45,7 +45,8 @@ def register(client, verdict, model, champion_before="none", **other):
         "gate_digest": "gate",
         **other,
     }
-    return int(client.create_model_version("assistant", "file:///nowhere", tags=tags).version)
+    made = client.create_model_version("assistant", "file:///nowhere", tags=tags, description=f"{verdict}: a reason")
+    return int(made.version)
 
 
 def judged(home, servable, eval_digest="held out", gate="gate"):
