@@ -61,8 +61,8 @@ class ModelState(TypedDict):
     reason: str
 
 
-def is_live(address: TritonAddress, timeout_seconds: float = LIVE_SECONDS) -> bool:
-    """Say whether a server answers at the address, after this time at the latest."""
+def is_live(address: TritonAddress, timeout_seconds: float = 0.0) -> bool:
+    """Say whether a server answers at the address, after this time at the latest, but for `LIVE_SECONDS` at least."""
     try:
         with _client(address, timeout_seconds) as client:
             return bool(client.is_server_live())

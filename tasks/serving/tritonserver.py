@@ -22,7 +22,6 @@ from tasks.serving.routing import read_routing
 from tasks.serving.server_record import forget_record, read_record, write_record
 from tasks.serving.serving_environment import ServingEnvironment, find_serving_environment, why_triton_cannot_run
 from tasks.serving.triton_client import (
-    LIVE_SECONDS,
     TOKEN_HEADER,
     TritonAddress,
     is_live,
@@ -128,7 +127,7 @@ def running_triton(home: Home, patience_seconds: float = 0.0) -> TritonAddress |
     deadline = time.monotonic() + patience_seconds
     while (record := read_record(home)) is not None:
         left = deadline - time.monotonic()
-        if is_live(record.address, max(left, LIVE_SECONDS)):
+        if is_live(record.address, left):
             return record.address
         if left <= 0:
             return None

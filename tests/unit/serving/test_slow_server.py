@@ -37,7 +37,6 @@ def answers_late(home, monkeypatch):
     """Start a server that takes so many seconds to answer, and record it as the Triton of this home."""
     started = []
     monkeypatch.setattr(triton_client, "LIVE_SECONDS", 0.3)
-    monkeypatch.setattr(tritonserver, "LIVE_SECONDS", 0.3)
     monkeypatch.setattr(tritonserver, "find_serving_environment", lambda: None)
 
     def start(seconds):
