@@ -10,6 +10,7 @@ from flows.command import config_options, json_option, terminal
 from tasks.contracts.config import load_config
 from tasks.contracts.home import Home
 from tasks.contracts.store import Store
+from tasks.contracts.unused_settings import warn_of_unused_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +47,6 @@ def plan(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_j
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.data_commands import build_version
-        from flows.retrain import warn_of_unused_settings
         from tasks.data.ingest import Place
         from tasks.data.replay import prepare_replay
         from tasks.training.adapter import TrainingJob

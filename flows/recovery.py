@@ -12,6 +12,7 @@ from tasks.registry.aliases import aliases_after, aliases_back, read_aliases, wr
 from tasks.registry.ledger import append_to_ledger, unfinished_move
 from tasks.registry.versions import find_version
 from tasks.serving import rollout
+from tasks.serving.evaluated_model import remove_left_over
 from tasks.serving.routing import read_routing
 from tasks.serving.triton_client import TritonAddress
 
@@ -19,7 +20,7 @@ log = logging.getLogger("llm_retrain.rollout")
 
 
 def recover(config: RetrainConfig, home: Home, address: TritonAddress | None) -> None:
-    """End a move that was left half way, and let the routing follow the alias `champion`.
+    """End a move that was left half way, let the routing follow the alias `champion`, and remove what nobody asks.
 
     The alias decides: if it had moved, the version had been verified, and only the ledger's line is missing; if it had
     not, everything else goes back. The caller holds the promotion lock.
@@ -29,6 +30,7 @@ def recover(config: RetrainConfig, home: Home, address: TritonAddress | None) ->
         RegistryError: the aliases cannot be read or moved.
         RolloutError: what answers for the stable name was promoted in another registry; it goes on answering.
     """
+    remove_left_over(home, address, config.serving)
     unfinished = unfinished_move(home, config.registry.model_name)
     if unfinished is not None:
         _end(unfinished, config, home)

@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from flows.answers import generate_predictions
 from flows.background import background_of
 from flows.conclusion import conclude
 from flows.finished import find_finished
@@ -23,12 +24,11 @@ from tasks.contracts.config import RetrainConfig, chosen_settings, validate_conf
 from tasks.contracts.errors import DataError, EnvironmentProblem, RegistryError
 from tasks.contracts.home import RUN_BYTES, Home
 from tasks.contracts.store import Store, damage_of, read_manifest
-from tasks.contracts.training_config import TrainingSection
-from tasks.contracts.unused_settings import unused_settings
+from tasks.contracts.unused_settings import warn_of_unused_settings
 from tasks.data.ingest import Place
 from tasks.data.replay import check_replay
 from tasks.data.steps import build_dataset_task, ingest_rows, prepare_replay
-from tasks.evaluation.steps import build_report, decide, generate_predictions, look_for_canaries, write_review
+from tasks.evaluation.steps import build_report, decide, look_for_canaries, write_review
 from tasks.registry.tracking import tracked_run
 from tasks.registry.versions import (
     Candidate,
@@ -94,14 +94,6 @@ def find_or_train(config: RetrainConfig, home: Home, reason: str, tags: dict[str
         return train_and_judge(config, home, reason, tags)
     record_unchanged(finished, config, home, reason)
     return finished
-
-
-def warn_of_unused_settings(training: TrainingSection) -> None:
-    """Say which settings are not the defaults and change nothing; they may be a champion's with another method."""
-    for key, why in unused_settings(training).items():
-        value = getattr(training, key)
-        if value != TrainingSection.model_fields[key].default:
-            log.warning("training.%s is %r and changes nothing: %s", key, value, why)
 
 
 def message_of(outcome: Outcome) -> str:

@@ -26,17 +26,18 @@ class TritonPythonModel:
 
     def _respond(self, request: pb_utils.InferenceRequest) -> pb_utils.InferenceResponse:
         try:
-            asked = parse_request(string_inputs(request), request.parameters())
+            fields = string_inputs(request)
+            asked = parse_request(fields, request.parameters())
             answer = self._engine.generate(asked.messages, asked.max_new_tokens)
+            said = {"text_output": answer.text, "finish_reason": answer.finish_reason}
+            said["new_tokens"] = str(answer.new_tokens)
+            if "reference" in fields:  # of an evaluation, which asks how likely it is
+                ((_, _, likelihood),) = self._engine.generate_many([asked.messages], [fields["reference"]], 1)
+                said |= {"reference_nats": repr(likelihood.nats), "reference_tokens": str(likelihood.tokens)}
         except ValueError as error:
             return error_response(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception as error:
             # Raising would fail the whole batch; this request fails, and the log says why.
             pb_utils.Logger.log_error(f"generation failed: {error!r}")
             return error_response(f"generation failed: {error}", pb_utils.TritonError.INTERNAL)
-        return pb_utils.InferenceResponse(
-            output_tensors=[
-                string_tensor("text_output", answer.text),
-                string_tensor("finish_reason", answer.finish_reason),
-            ]
-        )
+        return pb_utils.InferenceResponse(output_tensors=[string_tensor(*each) for each in said.items()])

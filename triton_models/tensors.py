@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-INPUTS = ("text_input", "messages", "sampling_parameters")
+INPUTS = ("text_input", "messages", "sampling_parameters", "reference")
 
 
 def string_inputs(request: pb_utils.InferenceRequest) -> dict[str, str]:

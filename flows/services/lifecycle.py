@@ -1,11 +1,9 @@
 """Up, down, and what is running: Prefect server, MLflow server, Triton, and the worker that executes deployments."""
 
-import fcntl
 import logging
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 
 from flows.services.daemon import Daemon, running_daemon, start_daemon, stop_daemon, wait_until_ready
@@ -17,9 +15,16 @@ from flows.services.states import ServiceState
 from tasks.contracts.config import RetrainConfig, ServingSection
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
+from tasks.contracts.locks import held_lock
 from tasks.serving.ports import refuse_port_in_use
 from tasks.serving.server_record import read_record
-from tasks.serving.tritonserver import ensure_triton, running_triton, stop_tritonserver, why_triton_cannot_run
+from tasks.serving.tritonserver import (
+    SLOW_SECONDS,
+    ensure_triton,
+    running_triton,
+    stop_tritonserver,
+    why_triton_cannot_run,
+)
 
 log = logging.getLogger("llm_retrain.services")
 
@@ -45,7 +50,7 @@ def up(home: Home, config: RetrainConfig | None = None, timeout_seconds: float =
         ServingError: Triton does not start.
     """
     config = config or RetrainConfig()
-    with _one_at_a_time(home):
+    with held_lock(home.pids / "services.lock"):  # two terminals take turns
         _refuse_ports_in_use(home, config.serving)
         with ExitStack() as undo:
             states = _Startup(home, undo).start_all(config, timeout_seconds)
@@ -59,7 +64,7 @@ def down(home: Home, timeout_seconds: float = _STOP_SECONDS) -> list[ServiceStat
     Returns:
         A state for each service, noting whether it was running.
     """
-    with _one_at_a_time(home):
+    with held_lock(home.pids / "services.lock"):  # two terminals take turns
         stopped = {"worker": stop_daemon(home, "worker", timeout_seconds)}
         api = prefect_api_url(home)
         if api is not None:
@@ -154,7 +159,7 @@ class _Startup:
         if reason is not None:
             log.warning("Triton is not started: %s", reason)
             return ServiceState("triton", "unavailable", note=reason)
-        was_running = running_triton(self.home) is not None
+        was_running = running_triton(self.home, SLOW_SECONDS) is not None
         if not was_running:
             log.info("Starting triton")
             self.undo.callback(stop_tritonserver, self.home)
@@ -215,12 +220,3 @@ def _pages(daemon: Daemon) -> str:
 def _api_of(prefect: Daemon) -> PrefectApi:
     assert prefect.port is not None
     return PrefectApi(api_url(prefect.port))
-
-
-@contextmanager
-def _one_at_a_time(home: Home) -> Iterator[None]:
-    """Two terminals that say up or down at the same time take turns."""
-    home.pids.mkdir(parents=True, exist_ok=True)
-    with (home.pids / "services.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -301,7 +301,7 @@ class RegisteredVersion:
     """A version of the registered model in MLflow, and what it is made of.
 
     `replay_path` if it replayed rows; `review_path` if it has a page on its verdict; `registered_at` in seconds since
-    1970.
+    1970; `is_complete` unless its registration was killed half way.
     """
 
     name: str
@@ -318,6 +318,7 @@ class RegisteredVersion:
     replay_path: Path | None = None
     review_path: Path | None = None
     registered_at: float = 0.0
+    is_complete: bool = True
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,15 @@ class EvaluationSection(Section):
         description="confidence of the intervals; half of the rest is the chance to promote what is no better",
     )
     seed: int = Field(17, ge=0, description="resamples and swaps")
+    through: Literal["process", "server"] = Field(
+        "process",
+        description="what answers: the engine in a process of its own, many rows together; or the running Triton, "
+        "asked over HTTP",
+    )
+    concurrency: int = Field(4, ge=1, le=64, description="rows asked at a time through the server")
+    answer_timeout_seconds: float = Field(
+        300.0, gt=0, description="longest wait for an answer of the server, in which others may be before it"
+    )
     asked_again: int = Field(
         8, ge=1, description="rows asked a second time, alone: the noise of one model, and how long a client waits"
     )

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 from tasks.contracts.errors import StoreError
 from tasks.contracts.home import PROJECT_ROOT
 from tasks.contracts.jsonl import canonical_json, digest_of, digest_of_file
+from tasks.contracts.locks import held_lock
 
 log = logging.getLogger("llm_retrain.store")
 
@@ -106,7 +107,7 @@ class Store:
         if found is not None:
             return found
         try:
-            with self._lock(kind, key):
+            with held_lock(self.root / ".locks" / f"{kind}-{key}"):  # the others wait and then find it
                 return self.find(kind, key) or self._make(kind, key, inputs, write)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
@@ -182,15 +183,6 @@ class Store:
     def set_aside(self) -> list[Path]:
         """Return the damaged entries, each as `KIND-…`; nothing reads or removes them."""
         return sorted((self.root / ".damaged").glob("*"))
-
-    @contextmanager
-    def _lock(self, kind: str, key: str) -> Iterator[None]:
-        """Let one process make an entry; the others wait and then find it."""
-        locks = self.root / ".locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with (locks / f"{kind}-{key}").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
 
 def _try_lock(path: Path, locks: ExitStack) -> bool:

@@ -1,9 +1,12 @@
 """Which settings of the training have no meaning beside the others, as the rank has none without LoRA."""
 
+import logging
 from typing import Any
 
 from tasks.contracts.methods import LORA_METHODS
 from tasks.contracts.training_config import TrainingSection
+
+log = logging.getLogger("llm_retrain.training")
 
 
 def unused_settings(training: TrainingSection) -> dict[str, str]:
@@ -25,6 +28,14 @@ def unused_settings(training: TrainingSection) -> dict[str, str]:
         (training.nodes > 1, ("main_address", "main_port"), "training.nodes is 1"),
     )
     return {key: why for is_used, keys, why in rules if not is_used for key in keys}
+
+
+def warn_of_unused_settings(training: TrainingSection) -> None:
+    """Say which settings are not the defaults and change nothing; they may be a champion's with another method."""
+    for key, why in unused_settings(training).items():
+        value = getattr(training, key)
+        if value != TrainingSection.model_fields[key].default:
+            log.warning("training.%s is %r and changes nothing: %s", key, value, why)
 
 
 def used_settings(training: TrainingSection, settings: dict[str, Any]) -> dict[str, Any]:

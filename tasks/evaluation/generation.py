@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.artifacts import DatasetRef, Predictions, ServableModel
+from tasks.contracts.asking import EvaluationServer
 from tasks.contracts.errors import EvaluationError
+from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import Store, code_digest, library_versions
 from tasks.contracts.worker import Listener, ignore_event, run_worker
+from tasks.evaluation.generation_server import ask_server
 
 log = logging.getLogger("llm_retrain.evaluation")
 
 _RUNTIMES = {"onnx": ("onnxruntime", "numpy"), "transformers": ("torch", "transformers")}
+PREDICTIONS = "predictions.jsonl"
 _FACTS = ("rows", "seconds", "servable_bytes")
 _MEMORY_HINT = "free memory, lower serving.onnx_precision or choose a smaller base_model.source"
 
@@ -27,6 +31,7 @@ def generate_predictions(
     store: Store,
     log_path: Path,
     listener: Listener = ignore_event,
+    server: EvaluationServer | None = None,
 ) -> Predictions:
     """Return the model's greedy answers to `eval.jsonl`, generating them only if the store has none.
 
@@ -37,9 +42,11 @@ def generate_predictions(
         store: keeps the answers.
         log_path: the process's log.
         listener: called with each event.
+        server: what holds the model while it is asked; without one the engine runs in a process of its own.
 
     Raises:
-        EvaluationError: the engine failed, or answered another number of rows than it was asked.
+        EvaluationError: the engine or the server failed, or answered another number of rows than it was asked.
+        ServingError: the server does not load the model.
     """
     inputs = {
         "servable": servable.digest,
@@ -48,23 +55,35 @@ def generate_predictions(
         "code": code_digest("tasks/evaluation/generation.py", "tasks/evaluation/generation_process.py"),
         "libraries": library_versions("tokenizers", "jinja2", *_RUNTIMES[servable.engine]),
     }
+    if server is not None:
+        inputs["server"] = {
+            "software": server.software,
+            "code": code_digest("tasks/evaluation/generation_server.py"),
+        }
 
     def write(out: Path) -> dict[str, Any]:
         started = time.monotonic()
+        answered = ask_in_process(out) if server is None else ask_through(server, out)
+        if answered != dataset.eval_rows:
+            raise EvaluationError(f"the engine answered {answered} of {dataset.eval_rows} evaluation rows")
+        size = sum(path.stat().st_size for path in servable.model_directory.rglob("*") if path.is_file())
+        return {"rows": answered, "seconds": time.monotonic() - started, "servable_bytes": size}
+
+    def ask_through(server: EvaluationServer, out: Path) -> int:
+        rows = list(read_jsonl(dataset.path / "eval.jsonl"))
+        return write_jsonl(out / PREDICTIONS, ask_server(server, servable, rows, asked_again, listener))
+
+    def ask_in_process(out: Path) -> int:
         spec = {
             "version_directory": str(servable.model_directory / "1"),
             "rows": str(dataset.path / "eval.jsonl"),
-            "out": str(out / "predictions.jsonl"),
+            "out": str(out / PREDICTIONS),
             "asked_again": asked_again,
         }
         events = run_worker(
             "tasks.evaluation.generation_process", spec, log_path, EvaluationError, listener, _MEMORY_HINT
         )
-        answered = sum(event["event"] == "answer" for event in events)
-        if answered != dataset.eval_rows:
-            raise EvaluationError(f"the engine answered {answered} of {dataset.eval_rows} evaluation rows")
-        size = sum(path.stat().st_size for path in servable.model_directory.rglob("*") if path.is_file())
-        return {"rows": answered, "seconds": time.monotonic() - started, "servable_bytes": size}
+        return sum(event["event"] == "answer" for event in events)
 
     entry = store.produce("predictions", inputs, write)
     return Predictions(path=entry.path, digest=entry.digest, **{name: entry.facts[name] for name in _FACTS})

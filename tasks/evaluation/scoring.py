@@ -1,5 +1,6 @@
 """All metrics of all systems on the same rows, with their intervals and p-values."""
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
@@ -14,6 +15,8 @@ from tasks.evaluation.side_by_side import SideBySide
 
 if TYPE_CHECKING:
     from tasks.evaluation.metrics.text_metric import ExampleMetric
+
+log = logging.getLogger("llm_retrain.evaluation")
 
 SYSTEMS: tuple[str, ...] = get_args(SystemName)
 SLOW_SHARE = 0.95
@@ -46,6 +49,9 @@ def score_systems(rows: SideBySide, evaluation: EvaluationSection) -> Scored:
     """
     _check_systems(rows.answers, len(rows.references))
     measured, signature = _measure(rows, evaluation)
+    for name in set(evaluation.metrics) - set(measured):
+        silent = ", ".join(system for system in rows.answers if system not in rows.likelihoods)
+        log.warning("%s is left out: it is not known how likely the references are to %s", name, silent)
     whole = _part_of(measured, evaluation)
     slices = {}
     names = sorted(set(rows.slices))

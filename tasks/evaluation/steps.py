@@ -16,6 +16,7 @@ from tasks.contracts.artifacts import (
     Review,
     ServableModel,
 )
+from tasks.contracts.asking import EvaluationServer
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
 from tasks.contracts.progress import stage_progress
@@ -30,9 +31,15 @@ log = logging.getLogger("llm_retrain.evaluation")
 
 @task(name="generate predictions", cache_policy=NO_CACHE)
 def generate_predictions(
-    system: str, servable: ServableModel, dataset: DatasetRef, config: RetrainConfig, home: Home, store: Store
+    system: str,
+    servable: ServableModel,
+    dataset: DatasetRef,
+    config: RetrainConfig,
+    home: Home,
+    store: Store,
+    server: EvaluationServer | None = None,
 ) -> Predictions:
-    """Ask one system (base, champion or candidate) every evaluation row."""
+    """Ask one system (base, champion or candidate) every evaluation row, in a process or through a server."""
     generated_now = False
     with stage_progress(f"asking the {system}", dataset.eval_rows, f"{system}-predictions-progress") as progress:
 
@@ -44,7 +51,7 @@ def generate_predictions(
 
         log_path = home.logs / "generation.log"
         again = config.evaluation.asked_again
-        predictions = generation.generate_predictions(servable, dataset, again, store, log_path, listener)
+        predictions = generation.generate_predictions(servable, dataset, again, store, log_path, listener, server)
     how = f"in {predictions.seconds:.0f} s" if generated_now else "(stored answers reused)"
     log.info("The %s answered %d evaluation rows %s", system, predictions.rows, how)
     return predictions

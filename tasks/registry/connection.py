@@ -1,14 +1,13 @@
 """The connection to MLflow: a tracking server if one is configured, otherwise sqlite in the state directory."""
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from tasks.contracts.config import RegistrySection
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
+from tasks.contracts.locks import held_lock
 from tasks.registry.outage import reading
 
 if TYPE_CHECKING:
@@ -49,24 +48,14 @@ def connect(registry: RegistrySection, home: Home) -> "MlflowClient":
     uri = tracking_uri(registry, home)
     mlflow.set_tracking_uri(uri)
     try:
-        with nullcontext() if registry.tracking_uri else _alone_with_the_database(home):
+        # MLflow's tracking store (3.17) takes no lock when it makes its tables, and whoever comes meanwhile fails.
+        own = home.mlflow_database.with_suffix(".lock")
+        with nullcontext() if registry.tracking_uri else held_lock(own):
             client = mlflow.MlflowClient(tracking_uri=uri)
             reading(lambda: client.search_experiments(max_results=1))
     except MlflowException as error:
         raise RegistryError(f"registry.tracking_uri is {uri!r}, which does not answer: {error.message}") from error
     return client
-
-
-@contextmanager
-def _alone_with_the_database(home: Home) -> Iterator[None]:
-    """Let one at a time open the database: the first makes its tables.
-
-    MLflow's tracking store (3.17) takes no lock for that, and whoever comes meanwhile makes them too, and fails.
-    """
-    home.mlflow_database.parent.mkdir(parents=True, exist_ok=True)
-    with home.mlflow_database.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def experiment_id(client: "MlflowClient", registry: RegistrySection, home: Home) -> str:

@@ -1,13 +1,10 @@
 """Versions of the registered model: what each is made of, and which verdicts still stand."""
 
-import fcntl
 import json
 import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +24,7 @@ from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import digest_of
+from tasks.contracts.locks import held_lock
 from tasks.registry.approvals import open_request
 from tasks.registry.connection import connect
 from tasks.registry.ledger import overruled_versions
@@ -66,9 +64,12 @@ class Candidate:
 
 def gate_digest(config: RetrainConfig) -> str:
     """Return the digest of the settings that can change a verdict on the same answers."""
-    return digest_of(
-        {"evaluation": config.evaluation.model_dump(mode="json"), "gate": config.gate.model_dump(mode="json")}
+    # How rows are asked changes no answer; who answers may, and a digest from before there was a choice still stands.
+    unspoken = {"concurrency", "answer_timeout_seconds"} | (
+        {"through"} if config.evaluation.through == "process" else set()
     )
+    evaluation = config.evaluation.model_dump(mode="json", exclude=unspoken)
+    return digest_of({"evaluation": evaluation, "gate": config.gate.model_dump(mode="json")})
 
 
 def register_version(
@@ -84,17 +85,9 @@ def register_version(
         RegistryError: MLflow refused something that the run has logged, or did not answer in `registry.wait_seconds`.
     """
     run.flush_training()
-    with _one_at_a_time(home):
+    # One at a time in a home: aliases are no compare-and-set, and two first versions clash.
+    with held_lock(home.root / "registration.lock"):
         return patiently(lambda: _register(candidate, config, run, champion, home), "registering", config.registry)
-
-
-@contextmanager
-def _one_at_a_time(home: Home) -> Iterator[None]:
-    """Let one registration of a home happen at a time: aliases are no compare-and-set, and two first ones clash."""
-    home.root.mkdir(parents=True, exist_ok=True)
-    with (home.root / "registration.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _register(
@@ -115,7 +108,9 @@ def _register(
         same = next(v for v in list_versions(config.registry, home) if v.tags.items() >= tags.items())
     run.set_tags({"llm_retrain.version": str(same.version)})
     if not client.get_model_version(name, str(same.version)).description:
-        if candidate.decision.verdict != "reject":
+        newest = client.get_registered_model(name).aliases.get("challenger", "0")
+        # What is made up for after a crash does not take the alias from a challenger that was registered meanwhile.
+        if candidate.decision.verdict != "reject" and same.version > int(newest):
             client.set_registered_model_alias(name, "challenger", str(same.version))
         verdict = f"{candidate.decision.verdict}: {' '.join(candidate.decision.reasons)}"
         client.update_model_version(
@@ -215,8 +210,8 @@ def find_judged(
 ) -> RegisteredVersion | None:
     """Return the newest version with these digests whose verdict still stands.
 
-    It stands if the version is champion, if it was judged against today's champion and not promoted, or if a person
-    decided against it: then it stands for its servable on any evaluation rows.
+    It stands if the version is champion, if it was judged against today's champion, not promoted and registered to the
+    end, or if a person decided against it: then it stands for its servable on any evaluation rows.
 
     Args:
         registry: the registered model.
@@ -233,7 +228,8 @@ def find_judged(
     for version in list_versions(registry, home):
         if version.tags.items() >= wanted.items():
             is_champion = champion is not None and champion.version == version.version
-            is_open = version.verdict != "promote" or (asked is not None and asked.version == version.version)
+            is_waiting = asked is not None and asked.version == version.version
+            is_open = is_waiting or (version.verdict != "promote" and version.is_complete)
             if is_champion or (is_open and version.tags["champion_before"] == against):
                 return version
     if champion is not None and champion.servable_digest == servable_digest:
@@ -332,4 +328,5 @@ def _as_reference(version: "ModelVersion", home: Home) -> RegisteredVersion:
         review_path=home.store / "review" / tags["review"] if "review" in tags else None,
         tags=tags,
         registered_at=version.creation_timestamp / 1_000,
+        is_complete=bool(version.description),
     )

@@ -1,9 +1,9 @@
 """The Triton model repository: a model directory in it is complete, or it is absent."""
 
 import errno
-import fcntl
 import logging
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tasks.contracts.errors import ServingError, StoreError
 from tasks.contracts.home import PROJECT_ROOT, Home, checked_name
+from tasks.contracts.locks import held_lock
 from tasks.contracts.store import MANIFEST, damage_of, read_manifest, write_manifest
 from tasks.serving.model_config import router_config
 from tasks.serving.routing import sync_directory
@@ -22,7 +23,9 @@ log = logging.getLogger("llm_retrain.serving")
 ENGINES = ("onnx", "transformers")
 TRITON_MODELS = PROJECT_ROOT / "triton_models"
 _ROUTER_SHARES = ("request.py", "tensors.py")
+_EVALUATED = re.compile(r"_evaluated-[0-9a-f]{32}")
 _COPY_PREFIX = ".copy-"
+_LOCK = ".lock"
 
 
 def copy_engine(engine: str, version_directory: Path) -> None:
@@ -45,6 +48,16 @@ def copy_engine(engine: str, version_directory: Path) -> None:
         shutil.copyfile(TRITON_MODELS / name, version_directory / name)
 
 
+def evaluated_name(digest: str) -> str:
+    """Return the name under which a servable is asked by an evaluation; no stable name and no version can have it."""
+    return f"_evaluated-{digest[:32]}"
+
+
+def is_evaluated_name(name: str) -> bool:
+    """Say whether a model in the repository is there for an evaluation alone."""
+    return _EVALUATED.fullmatch(name) is not None
+
+
 def publish(source_directory: Path, repository: Path, incoming: Path, name: str) -> Path:
     """Copy a complete model directory into the repository under `name`, in one visible step.
 
@@ -65,13 +78,13 @@ def publish(source_directory: Path, repository: Path, incoming: Path, name: str)
         ServingError: the source is no model directory.
         StoreError: the file system is full or not writable.
     """
-    target = repository / checked_name(name, "the Triton model name")
+    target = repository / _checked(name)
     if not (source_directory / "config.pbtxt").is_file():
         raise ServingError(f"{source_directory} cannot be published as {name}: it has no config.pbtxt")
     try:
         repository.mkdir(parents=True, exist_ok=True)
         incoming.mkdir(parents=True, exist_ok=True)
-        with _lock(incoming), _copy_of(source_directory, incoming, name) as copy:
+        with held_lock(incoming / _LOCK), _copy_of(source_directory, incoming, name) as copy:
             if target.exists():
                 damage = damage_of(target)
                 if not damage and read_manifest(target)["digest"] == read_manifest(copy)["digest"]:
@@ -114,16 +127,20 @@ def remove(repository: Path, incoming: Path, name: str) -> None:
     Raises:
         ConfigError: the name may not be part of a path.
     """
-    target = repository / checked_name(name, "the Triton model name")
+    target = repository / _checked(name)
     if not target.exists():
         return
     incoming.mkdir(parents=True, exist_ok=True)
-    with _lock(incoming):
+    with held_lock(incoming / _LOCK):
         # Under the prefix of unfinished copies, so that what a crash leaves of it goes with the next publication.
         trash = incoming / f"{_COPY_PREFIX}{name}-{uuid.uuid4().hex[:8]}"
         target.rename(trash)
         sync_directory(repository)
         shutil.rmtree(trash)
+
+
+def _checked(name: str) -> str:
+    return name if is_evaluated_name(name) else checked_name(name, "the Triton model name")
 
 
 @contextmanager
@@ -158,11 +175,3 @@ def _set_aside(target: Path, incoming: Path, reason: str) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     target.rename(aside)
     log.warning("%s was in the model repository already (%s); it is set aside in %s", target.name, reason, aside)
-
-
-@contextmanager
-def _lock(incoming: Path) -> Iterator[None]:
-    """Let one process at a time change the repository."""
-    with (incoming / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -9,7 +9,7 @@ import psutil
 
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import canonical_json
-from tasks.contracts.processes import find_process
+from tasks.contracts.processes import find_process, start_mark
 from tasks.serving.triton_client import TritonAddress
 
 
@@ -22,18 +22,20 @@ class ServerRecord:
 
 
 def write_record(home: Home, pid: int, address: TritonAddress) -> None:
-    """Remember a process; its start time tells it from a later one with the same pid."""
-    content = {"pid": pid, "started": psutil.Process(pid).create_time(), "address": asdict(address)}
-    descriptor = os.open(_file(home), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # it holds the token
+    """Remember a process, whole or not at all; its mark and its start time tell it from a later one of that pid."""
+    process = {"pid": pid, "started": psutil.Process(pid).create_time(), "mark": start_mark(pid)}
+    working = _file(home).with_suffix(f".{os.getpid()}")
+    descriptor = os.open(working, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # it holds the token
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(canonical_json(content))
+        file.write(canonical_json({**process, "address": asdict(address)}))
+    working.replace(_file(home))
 
 
 def read_record(home: Home) -> ServerRecord | None:
     """Return the recorded process; None if there is none or it has ended."""
     try:
         content = json.loads(_file(home).read_text(encoding="utf-8"))
-        if find_process(content["pid"], content["started"]) is None:
+        if find_process(content["pid"], content["started"], content.get("mark")) is None:
             return None
         return ServerRecord(content["pid"], TritonAddress(**content["address"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -1,5 +1,6 @@
 """The environment that Triton runs in: apart from the project's, because its Python backend needs numpy 1."""
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ _SYSTEM_PACKAGES = {
     "libz.so.1": "zlib1g",
     "libexpat.so.1": "libexpat1",
 }
+_ANSWER_DEPENDS_ON = ("jinja2", "numpy", "nvidia-pytriton", "onnxruntime", "tokenizers", "torch", "transformers")
 _WHERE = """
 import importlib.util, json, sys, sysconfig
 print(json.dumps({
@@ -87,6 +89,15 @@ def find_serving_environment() -> ServingEnvironment:
     environment = _locate(python, root)
     _refuse_missing_libraries(environment)
     return environment
+
+
+def installed_versions(environment: ServingEnvironment) -> dict[str, str]:
+    """Return the versions of what a served answer depends on, as far as it is installed."""
+    packages = environment.libraries.parent
+    found = {
+        each.metadata["Name"].lower(): each.version for each in importlib.metadata.distributions(path=[str(packages)])
+    }
+    return {name: found[name] for name in _ANSWER_DEPENDS_ON if name in found}
 
 
 def _locate(python: Path, root: Path) -> ServingEnvironment:

@@ -7,6 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.contracts.artifacts import AdapterRef, BaseModelRef, DatasetRef, Parity, ServableModel
 from tasks.contracts.config import RetrainConfig
+from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
 from tasks.contracts.store import Store
 from tasks.serving import build, parity
@@ -42,6 +43,8 @@ def check_parity(
 def prepare_server(config: RetrainConfig, home: Home) -> None:
     """Start Triton, if it can run here, before anything long: a port in use is said now and not after training."""
     missing = why_triton_cannot_run()
+    if missing and config.evaluation.through == "server":
+        raise EnvironmentProblem(f"evaluation.through is server, and {missing}; expected process")
     if missing:
         log.warning("No Triton: %s. The exported repository will be verified in-process, and not served.", missing)
         return

@@ -14,8 +14,17 @@ from typing import Any, TypedDict
 from tasks.contracts.errors import ServingError
 
 TOKEN_HEADER = "llm-retrain-token"  # noqa: S105 - the header's name, not its value
-_CONNECT_SECONDS = 5.0
+LIVE_SECONDS = 5.0
+"""How long a connection, and a question that costs no work, may take."""
 _POLL_SECONDS = 0.1
+
+
+class RequestRefused(ServingError):
+    """The model finds fault with the request; it would find the same fault again."""
+
+
+class AnswerTimedOut(ServingError):
+    """The server did not answer in time, and may still be at work on it."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +61,10 @@ class ModelState(TypedDict):
     reason: str
 
 
-def is_live(address: TritonAddress) -> bool:
-    """Say whether a server answers at the address."""
+def is_live(address: TritonAddress, timeout_seconds: float = 0.0) -> bool:
+    """Say whether a server answers at the address, after this time at the latest, but for `LIVE_SECONDS` at least."""
     try:
-        with _client(address, _CONNECT_SECONDS) as client:
+        with _client(address, timeout_seconds) as client:
             return bool(client.is_server_live())
     except ServingError:
         return False
@@ -64,7 +73,7 @@ def is_live(address: TritonAddress) -> bool:
 def is_model_ready(address: TritonAddress, model: str) -> bool:
     """Say whether the server answers and the model in it is ready."""
     try:
-        with _client(address, _CONNECT_SECONDS) as client:
+        with _client(address, LIVE_SECONDS) as client:
             return bool(client.is_model_ready(model))
     except ServingError:
         return False
@@ -76,7 +85,7 @@ def repository_index(address: TritonAddress) -> dict[str, ModelState]:
     Raises:
         ServingError: the server does not answer.
     """
-    with _client(address, _CONNECT_SECONDS) as client:
+    with _client(address, LIVE_SECONDS) as client:
         lines: list[dict[str, Any]] = client.get_model_repository_index(headers=_headers(address))
     return {
         line["name"]: ModelState(state=line.get("state", ""), reason=_in_one_line(line.get("reason", "")))
@@ -154,15 +163,35 @@ def ask(
     fields = {"text_input": prompt} if isinstance(prompt, str) else {"messages": json.dumps(prompt)}
     if max_tokens is not None:
         fields["sampling_parameters"] = json.dumps({"max_tokens": max_tokens})
+    said = infer(address, model, fields, timeout_seconds, request_id)
+    return TritonAnswer(text=said["text_output"], finish_reason=said["finish_reason"], served_by=said.get("served_by"))
+
+
+def infer(
+    address: TritonAddress, model: str, fields: dict[str, str], timeout_seconds: float, request_id: str = ""
+) -> dict[str, str]:
+    """Send string inputs to a model and return its string outputs.
+
+    Raises:
+        RequestRefused: the model finds fault with the request.
+        AnswerTimedOut: there was no answer in time.
+        ServingError: the server or the model does not answer.
+    """
     with _client(address, timeout_seconds, f"{model} does not answer") as client:
         inputs = [_string_input(name, value) for name, value in fields.items()]
         result = client.infer(model, inputs, request_id=request_id)
-    served_by = result.as_numpy("served_by")
-    return TritonAnswer(
-        text=result.as_numpy("text_output")[0].decode(),
-        finish_reason=result.as_numpy("finish_reason")[0].decode(),
-        served_by=None if served_by is None else served_by[0].decode(),
-    )
+    names = [output["name"] for output in result.get_response()["outputs"]]
+    return {name: result.as_numpy(name)[0].decode() for name in names}
+
+
+def outputs_of(address: TritonAddress, model: str) -> set[str]:
+    """Return the names of what a loaded model says.
+
+    Raises:
+        ServingError: the server does not answer, or the model is not loaded.
+    """
+    with _client(address, LIVE_SECONDS, f"{model} does not say what it answers") as client:
+        return {output["name"] for output in client.get_model_metadata(model)["outputs"]}
 
 
 def _string_input(name: str, value: str) -> Any:
@@ -190,12 +219,15 @@ def _client(address: TritonAddress, timeout_seconds: float, failure: str = "Trit
     from tritonclient.utils import InferenceServerException
 
     client = InferenceServerClient(
-        address.http, connection_timeout=_CONNECT_SECONDS, network_timeout=max(timeout_seconds, _CONNECT_SECONDS)
+        address.http, connection_timeout=LIVE_SECONDS, network_timeout=max(timeout_seconds, LIVE_SECONDS)
     )
     try:
         yield client
     except InferenceServerException as error:
-        raise ServingError(f"{failure} at {address.http}: {_in_one_line(error.message())}") from error
+        kind = RequestRefused if error.status() == "400" else ServingError
+        raise kind(f"{failure} at {address.http}: {_in_one_line(error.message())}") from error
+    except TimeoutError as error:
+        raise AnswerTimedOut(f"{failure} at {address.http}: {error}") from error
     except (OSError, HTTPException) as error:  # refused, reset, timed out, closed half way
         raise ServingError(f"{failure} at {address.http}: {error or type(error).__name__}") from error
     finally:

@@ -1,6 +1,5 @@
 """The local tritonserver process: start it, find it again, stop it. It outlives the run that started it."""
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -9,8 +8,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -18,6 +15,7 @@ import psutil
 from tasks.contracts.config import ServingSection
 from tasks.contracts.errors import EnvironmentProblem, ServingError
 from tasks.contracts.home import Home, checked_name
+from tasks.contracts.locks import held_lock
 from tasks.serving.ports import refuse_port_in_use
 from tasks.serving.repository import publish_router
 from tasks.serving.routing import read_routing
@@ -44,6 +42,8 @@ __all__ = [
 
 log = logging.getLogger("llm_retrain.serving")
 
+SLOW_SECONDS = 30.0
+"""What does not answer for so long is taken for hung, and is replaced."""
 _STUB_SECONDS = 120  # a cold disk can take longer than Triton's 30 s to import numpy and onnxruntime
 _EXIT_SECONDS = 10
 _POLL_SECONDS = 0.1
@@ -61,7 +61,7 @@ def ensure_triton(home: Home, serving: ServingSection) -> TritonAddress:
     address = running_triton(home)
     if address is None:
         start_tritonserver(home, serving)
-        address = running_triton(home)
+        address = running_triton(home, SLOW_SECONDS)
         if address is None:
             raise ServingError(f"Triton stopped just after it was ready; its log is {_log_file(home)}")
     if address.http_port != serving.http_port:
@@ -88,9 +88,9 @@ def start_tritonserver(home: Home, serving: ServingSection) -> int:
         ServingError: the server died or did not answer in time; names its log and shows the end of it.
     """
     environment = find_serving_environment()
-    with _starting(home):
+    with held_lock(home.pids / "triton.lock"):
         record = read_record(home)
-        if record is not None and is_live(record.address):
+        if record is not None and running_triton(home, SLOW_SECONDS) is not None:
             return record.pid
         stop_tritonserver(home)  # one that is alive and does not answer, or what a crash left
         for key in ("http_port", "grpc_port", "metrics_port"):
@@ -117,10 +117,22 @@ def start_tritonserver(home: Home, serving: ServingSection) -> int:
         return process.pid
 
 
-def running_triton(home: Home) -> TritonAddress | None:
-    """Return where the server of this home answers; None if it is not running or does not answer."""
-    record = read_record(home)
-    return record.address if record is not None and is_live(record.address) else None
+def running_triton(home: Home, patience_seconds: float = 0.0) -> TritonAddress | None:
+    """Return where the server of this home answers; None if it is not running or does not answer.
+
+    Args:
+        home: the state directory.
+        patience_seconds: how long a server whose process lives may take; on a busy machine even "live" takes seconds.
+    """
+    deadline = time.monotonic() + patience_seconds
+    while (record := read_record(home)) is not None:
+        left = deadline - time.monotonic()
+        if is_live(record.address, left):
+            return record.address
+        if left <= 0:
+            return None
+        time.sleep(_POLL_SECONDS)
+    return None
 
 
 def stop_tritonserver(home: Home, timeout_seconds: float = 20.0) -> bool:
@@ -251,13 +263,14 @@ def _shared_memory_prefix(home: Home) -> str:
 
 
 def _clear_remains(home: Home) -> None:
-    """End the model processes and delete the shared memory that a killed server of this home left behind."""
-    prefix = _shared_memory_prefix(home)
+    """End what a killed server of this home left behind, and a server whose record was lost; delete shared memory."""
+    prefix, own = _shared_memory_prefix(home), f"--model-repository={home.triton_repository}"
+    marks = {"triton_python_backend_stub": prefix, "tritonserver": own}
     orphans = [
         process
         for process in psutil.process_iter(["name", "cmdline"])
-        if process.info["name"] == "triton_python_backend_stub"
-        and any(argument.startswith(prefix) for argument in process.info["cmdline"] or ())
+        if (mark := marks.get(process.info["name"]))
+        and any(argument.startswith(mark) for argument in process.info["cmdline"] or ())
     ]
     for orphan in orphans:
         try:
@@ -271,12 +284,3 @@ def _clear_remains(home: Home) -> None:
 
 def _log_file(home: Home) -> Path:
     return home.logs / "triton.log"
-
-
-@contextmanager
-def _starting(home: Home) -> Iterator[None]:
-    """Let one process at a time start the server of this home."""
-    home.pids.mkdir(parents=True, exist_ok=True)
-    with (home.pids / "triton.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -52,6 +52,18 @@ def test_a_script_gets_bytes_by_part_time_and_nothing_is_trained(place):
     assert not list((place / "home" / "store" / "adapter").glob("*"))
 
 
+def test_a_plan_pays_for_no_prefect_and_no_mlflow(place):
+    """They take seconds to import, and a plan has no flow and no run."""
+    code = (
+        "import sys; from flows.cli import cli; cli(sys.argv[1:], standalone_mode=False)\n"
+        "print([m for m in ('prefect', 'mlflow') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, "plan", "--config", str(place / "plan.yaml"), "--json"]
+    environment = {**os.environ, "LLM_RETRAIN_HOME": str(place / "home")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_person_gets_a_table_and_a_verdict(place):
     done = plan(place, "--set", "training.method=full", "--set", "training.rank=4")
     assert done.returncode == 0, done.stderr

@@ -260,6 +260,22 @@ def test_two_versions_are_compared_on_the_rows_that_both_answered(loop, promoted
     assert "training.seed" in {line["key"] for line in facts["settings"]["different"]}
 
 
+def test_the_running_server_can_be_what_is_evaluated(loop, promoted):
+    """The last of all, since it registers one more version."""
+    done = loop.command("run", "--set", "evaluation.through=server", "--set", "evaluation.concurrency=2")
+    assert done.returncode in (0, 3, 4), done.stderr
+    by_server, by_process = {}, {}
+    for entry in Store(loop.home.store).entries("predictions"):
+        found = by_server if "server" in entry.inputs else by_process
+        lines = read_jsonl(entry.path / "predictions.jsonl")
+        kept = [(line["id"], line["answer"], line.get("new_tokens"), line.get("finish_reason")) for line in lines]
+        found[entry.inputs["servable"], entry.inputs.get("eval_rows")] = kept
+    assert len(by_server) >= 2, "base and candidate, and the champion where it is another"
+    assert all(by_process[asked] == answers for asked, answers in by_server.items())
+    assert not list(loop.home.triton_repository.glob("_*"))
+    assert promoted["question"]["prompt"] and loop.ask(promoted["question"]["prompt"])["served_by"]
+
+
 def _answers_written(loop):
     """Return when the answers of each servable to each set of rows were written, by the file's time and inode."""
     return {

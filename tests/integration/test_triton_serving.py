@@ -417,6 +417,19 @@ def test_a_champion_that_does_not_load_at_a_restart_is_logged_and_the_server_can
     assert ask(address, "assistant", "hello")["served_by"] == "assistant-v1"
 
 
+def test_a_server_whose_record_was_lost_is_no_stranger_on_its_own_port(triton_home, triton_serving):
+    """A process was killed after it had started the server and before it wrote that down."""
+    ensure_triton(triton_home, triton_serving)
+    lost = psutil.Process(read_record(triton_home).pid)
+    (triton_home.pids / "triton.pid").unlink()
+
+    address = ensure_triton(triton_home, triton_serving)
+
+    assert not lost.is_running() or lost.status() == psutil.STATUS_ZOMBIE
+    assert read_record(triton_home).pid != lost.pid
+    assert is_model_ready(address, "assistant")
+
+
 @pytest.mark.parametrize("key", ["http_port", "grpc_port", "metrics_port"])
 def test_a_port_in_use_is_named_with_its_config_key_and_nothing_is_started(triton_home, triton_serving, key):
     port = getattr(triton_serving, key)

@@ -17,6 +17,8 @@ from tasks.training.shape import linear_layers, model_without_weights
 if TYPE_CHECKING:
     import torch
 
+    from tasks.training.plan.ledger import Ledger
+
 
 @dataclass(frozen=True)
 class Rehearsed:
@@ -91,13 +93,7 @@ class Rehearsal:
         for tensor in _all_tensors(trainee, self._teacher):
             ledger.add(tensor, "weights")
         with ledger:
-            with ledger.all_of("masters"):
-                # Where the tensors are, not where they would be: nothing asks a GPU for memory that is only counted.
-                optimizer = MasterOptimizer(trained, self.training, trainee.place)
-            with ledger.all_of("optimizer"):
-                for master in optimizer.masters:
-                    master.grad = torch.empty_like(master)
-                optimizer.step(1.0)
+            optimizer = self._stepped_optimizer(ledger, trained)
             resident = dict(ledger.living)
             if accumulates:
                 with ledger.all_of("gradients"):
@@ -122,6 +118,19 @@ class Rehearsal:
             products=len(ledger.products),
             trained_parameters=sum(weight.numel() for weight in trained.values()),
         )
+
+    def _stepped_optimizer(self, ledger: "Ledger", trained: "dict[str, torch.nn.Parameter]") -> MasterOptimizer:
+        """Return an optimizer that has its state, as after any step but the first."""
+        import torch
+
+        with ledger.all_of("masters"):
+            # Where the tensors are, not where they would be: nothing asks a GPU for memory that is only counted.
+            optimizer = MasterOptimizer(trained, self.training, self.trainee.place)
+        with ledger.all_of("optimizer"):
+            for master in optimizer.masters:
+                master.grad = torch.empty_like(master)
+            optimizer.step(1.0)
+        return optimizer
 
 
 def _file_dtype(base: Path) -> "torch.dtype | None":

@@ -25,6 +25,20 @@ def test_every_metric_is_scored_for_every_system_and_baseline():
     assert all(list(figures) == METRICS for figures in (*scores.values(), *differences.values()))
 
 
+def test_perplexity_that_some_system_does_not_say_is_left_out_and_the_log_names_it_and_the_system(caplog):
+    answers = {"base": BASE, "candidate": CANDIDATE}
+    known = {"candidate": ([9.0] * 12, [7.0] * 12)}
+    evaluation = EvaluationSection(metrics=("rougeL", "perplexity"), resamples=200, randomisations=1_000)
+    assert list(score_systems(rows_of(answers, likelihoods=known), evaluation).scores["base"]) == ["rougeL"]
+    assert caplog.messages == ["perplexity is left out: it is not known how likely the references are to base"]
+    caplog.clear()
+    again = {"candidate": {0: "Something else."}}
+    both = {**known, "base": known["candidate"]}
+    scored = score_systems(rows_of(answers, likelihoods=both, again=again), evaluation)
+    assert list(scored.scores["base"]) == ["rougeL", "perplexity"]
+    assert caplog.messages == [], "nor for the few rows that were asked again"
+
+
 def test_a_difference_is_candidate_minus_baseline():
     scored = score_systems(rows_of({"base": BASE, "candidate": CANDIDATE}), EvaluationSection())
     for metric in METRICS:

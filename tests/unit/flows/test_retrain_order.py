@@ -9,11 +9,10 @@ import pytest
 from flows import retrain as flow
 from flows.conclusion import Conclusion
 from flows.outcome import Outcome
-from tasks.contracts.config import RetrainConfig, load_config, preset_names
+from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
 from tasks.contracts.store import Store, write_manifest
-from tasks.contracts.training_config import TrainingSection
 
 PROMOTED = Outcome("promoted", "promote", 5, (), 40, {}, {}, (), None, {}, "", {})
 
@@ -157,15 +156,6 @@ def test_what_tells_where_the_settings_come_from_goes_to_the_run(walk, monkeypat
     monkeypatch.setattr(flow, "find_finished", lambda *_: None)
     flow.find_or_train(RetrainConfig(), walk.home, "a reason", {"llm_retrain.sweep": "7"})
     assert given[1]["llm_retrain.sweep"] == "7"
-
-
-@pytest.mark.filterwarnings("ignore:Logger 'llm_retrain.retrain' attempted to send logs")
-def test_a_setting_that_somebody_chose_and_that_changes_nothing_is_named_and_a_default_is_not(caplog):
-    flow.warn_of_unused_settings(TrainingSection(method="full", virtual_tokens=20, rank=8))
-    assert caplog.messages == ["training.rank is 8 and changes nothing: training.method full has no LoRA layers"]
-    for preset in preset_names():
-        flow.warn_of_unused_settings(load_config(preset).training)
-    assert len(caplog.messages) == 1
 
 
 def test_a_run_like_the_champion_takes_its_settings_where_it_names_none(monkeypatch, tmp_path):

@@ -4,13 +4,13 @@ import logging
 
 import pytest
 
-from tasks.contracts.config import RegistrySection
+from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
 from tasks.registry.aliases import aliases_after, aliases_back, read_aliases, write_aliases
 from tasks.registry.connection import connect
 from tasks.registry.ledger import append_to_ledger
-from tasks.registry.versions import find_judged, find_overruled, find_version, list_versions
+from tasks.registry.versions import find_judged, find_overruled, find_version, gate_digest, list_versions
 
 REGISTRY = RegistrySection()
 NOBODY = "0" * 64
@@ -45,7 +45,8 @@ def register(client, verdict, model, champion_before="none", **other):
         "gate_digest": "gate",
         **other,
     }
-    return int(client.create_model_version("assistant", "file:///nowhere", tags=tags).version)
+    made = client.create_model_version("assistant", "file:///nowhere", tags=tags, description=f"{verdict}: a reason")
+    return int(made.version)
 
 
 def judged(home, servable, eval_digest="held out", gate="gate"):
@@ -128,3 +129,12 @@ def test_a_version_that_waits_for_a_person_stands_while_it_is_asked_about(regist
     two = register(client, "promote", "second")
     write_aliases(REGISTRY, home, {"champion": two})
     assert waits() is None, "it was judged against no champion"
+
+
+def test_verdicts_are_told_apart_by_who_answered_and_not_by_how_many_asked_at_a_time():
+    def digest(**evaluation):
+        return gate_digest(RetrainConfig.model_validate({"evaluation": evaluation}))
+
+    assert digest(through="server") != digest()
+    assert digest(through="server", concurrency=9, answer_timeout_seconds=1) == digest(through="server")
+    assert digest(concurrency=9) == digest() != digest(asked_again=3)

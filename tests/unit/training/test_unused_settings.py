@@ -2,10 +2,11 @@
 
 import pytest
 
+from tasks.contracts.config import load_config, preset_names
 from tasks.contracts.hidden_modules import hidden_modules
 from tasks.contracts.methods import METHODS
 from tasks.contracts.training_config import TrainingSection
-from tasks.contracts.unused_settings import unused_settings
+from tasks.contracts.unused_settings import unused_settings, warn_of_unused_settings
 from tasks.training.parts import with_added_layers, with_virtual_tokens
 
 CHANGES = {"rank": 4, "alpha": 5, "dropout": 0.25, "virtual_tokens": 3, "target_modules": ("q_proj",)}
@@ -52,3 +53,12 @@ def test_what_a_method_does_not_use_is_what_peft_is_not_told_of(method):
 def test_a_setting_is_used_where_the_others_say_so_and_only_there(key, used_with):
     assert key in unused_settings(TrainingSection())
     assert key not in unused_settings(TrainingSection(**used_with))
+
+
+@pytest.mark.filterwarnings("ignore:Logger 'llm_retrain.training' attempted to send logs")
+def test_a_setting_that_somebody_chose_and_that_changes_nothing_is_named_and_a_default_is_not(caplog):
+    warn_of_unused_settings(TrainingSection(method="full", virtual_tokens=20, rank=8))
+    assert caplog.messages == ["training.rank is 8 and changes nothing: training.method full has no LoRA layers"]
+    for preset in preset_names():
+        warn_of_unused_settings(load_config(preset).training)
+    assert len(caplog.messages) == 1
