@@ -27,6 +27,8 @@ def render_outcome(console: Console, outcome: Outcome, links: dict[str, str]) ->
     console.print(_score_table(outcome))
     for reason in outcome.reasons:
         console.print(f"  • {escape(reason)}")
+    for said in outcome.preferences:
+        console.print(f"  • {escape(one_line(said, 1_000))}")
     for line in long_row_lines(outcome.long_rows):
         console.print(f"  • {line}")
     console.print()

@@ -12,6 +12,7 @@ from tasks.contracts.artifacts import EvalReport, GateDecision
 from tasks.contracts.metric_names import facts_of
 from tasks.evaluation.metrics.tokenization import WordOrCharacterTokenizer
 from tasks.evaluation.review.figures import bars, histogram, intervals, reading
+from tasks.evaluation.review.preferences import preference_tables
 from tasks.evaluation.review.words import compared
 
 _SHOWN_ROWS = 5
@@ -90,6 +91,7 @@ def render_page(
         waits_plot=bars(waits, "seconds") if waits else "",
         losses=losses,
         gains=gains,
+        preferences=preference_tables(report.preferences),
     )
 
 
