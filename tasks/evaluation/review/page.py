@@ -126,12 +126,12 @@ def _shown(row: dict[str, Any], baseline: str, primary: str) -> dict[str, Any]:
     }
 
 
-def visible(text: str) -> str:
+def visible(text: str, longest_chars: int = _LONGEST_CHARS) -> str:
     """Return text whose control and direction characters, which could hide or reorder what a reviewer reads, show as �.
 
     Line breaks and tabs stay.
     """
-    shown = text if len(text) <= _LONGEST_CHARS else text[:_LONGEST_CHARS] + "…"
+    shown = text if len(text) <= longest_chars else text[:longest_chars] + "…"
     return "".join("�" if _hides(character) else character for character in shown)
 
 
