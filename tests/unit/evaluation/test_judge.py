@@ -320,13 +320,15 @@ def step_config(url, **judge):
     )
 
 
-def test_a_judge_that_fails_ends_no_run_and_says_why(store, waits, caplog):
+def test_a_judge_that_fails_ends_no_run_and_says_why(store, waits, monkeypatch):
+    told = []
+    monkeypatch.setattr(steps.log, "warning", lambda text, *values: told.append(text % values))
     answers = answers_of(store, base=SHORT, candidate=LONG)
     with fake_judge(lambda _: "hm") as server:
         (found,) = steps.ask_judge.fn(answers, None, step_config(server.url), store)
     assert (found.examples, found.baseline, found.share.low, found.share.high) == (0, "base", 0.0, 1.0)
     assert "gave no readable verdict" in found.problem
-    assert "The judge decides nothing" in caplog.text
+    assert told == [f"The judge decides nothing: {found.problem}"]
 
 
 def test_the_step_compares_with_the_champion_if_there_is_one(store, tmp_path):
