@@ -140,6 +140,8 @@ def prepare_ground(
 ) -> Ground:
     """Do all that comes before training: base model, rows, the plan, and the answers of base and champion.
 
+    A judge's key that is not there is said here too: the judge is asked last.
+
     Args:
         config: what to do.
         home: the state directory.
@@ -147,6 +149,7 @@ def prepare_ground(
         on_dataset: called with the rows before anything is asked about them.
         searched: the training settings that a sweep searches; see `plan_training`.
     """
+    check_judge(config)
     champion = find_version_by_alias(config.registry, "champion", home)
     base = prepare_base_model(config, home, store)
     teacher = prepare_teacher(config, home, store)
@@ -168,13 +171,12 @@ def prepare_ground(
 def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[str, str] | None = None) -> Outcome:
     """Walk the line from the sources to the verdict, and roll out what is better.
 
-    What can refuse a run is asked before anything is trained: the judge's key, ports, the registry, the champion's
+    What can refuse a run is asked before anything is trained: ports, the registry, the judge's key, the champion's
     directory, rows, a base or a teacher that cannot be used, settings that the base rules out, memory that does not
     suffice, a base that the builder cannot build, and prompts that it cannot answer.
     """
     store = Store(home.store)
     check_replay(config.training.replay, Place(home, store, config.serving))
-    check_judge(config)
     prepare_server(config, home)
     settle(config, home)
     with tracked_run(config, home, reason, {"prefect.flow_run_id": str(flow_run.id), **(tags or {})}) as run:

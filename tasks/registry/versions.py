@@ -66,11 +66,13 @@ class Candidate:
 def gate_digest(config: RetrainConfig) -> str:
     """Return the digest of the settings that can change a verdict on the same answers."""
     # How rows are asked changes no answer; who answers may, and a digest from before there was a choice still stands.
-    unspoken = {"concurrency", "answer_timeout_seconds"} | (
-        {"through"} if config.evaluation.through == "process" else set()
-    )
+    unspoken: dict[str, Any] = {"concurrency": True, "answer_timeout_seconds": True}
+    if config.evaluation.through == "process":
+        unspoken["through"] = True
+    unspoken["judge"] = {"parallel", "timeout_seconds", "retries"} if config.evaluation.judge.url else True
     evaluation = config.evaluation.model_dump(mode="json", exclude=unspoken)
-    return digest_of({"evaluation": evaluation, "gate": config.gate.model_dump(mode="json")})
+    gate = config.gate.model_dump(mode="json", exclude={"judge"} if config.gate.judge == "off" else None)
+    return digest_of({"evaluation": evaluation, "gate": gate})
 
 
 def register_version(

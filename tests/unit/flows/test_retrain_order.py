@@ -106,16 +106,16 @@ def walk(monkeypatch, tmp_path):
 def test_what_can_refuse_a_run_is_asked_before_anything_is_trained(walk):
     walk("reject", SimpleNamespace(version=4))
     before, after = walk.called[:12], walk.called[12:]
-    checks = [
-        "check replay",
-        "check judge",
-        "prepare_server",
-        "settle",
-        "prepare_base_model",
-        "prepare teacher",
+    checks = ["check replay", "prepare_server", "settle", "check judge", "prepare_base_model", "prepare teacher"]
+    assert before == [
+        *checks,
         "prepare_dataset",
+        "prepare replay",
+        "plan training",
+        "build base",
+        "ask base",
+        "ask champion",
     ]
-    assert before == [*checks, "prepare replay", "plan training", "build base", "ask base", "ask champion"]
     assert after == ["train adapter", "build candidate", "check parity", "ask candidate", "write review"]
 
 
