@@ -81,6 +81,8 @@ def test_the_interval_of_a_mean_is_as_wide_as_its_rows_say():
         ("require", replace(LIKED, kind="people"), "inconclusive", "open"),
         ("require", replace(LIKED, baseline="champion"), "inconclusive", "open"),
         ("require", replace(LIKED, p_better=math.nan), "inconclusive", "open"),
+        ("guard", replace(LIKED, p_worse=math.nan), "inconclusive", "open"),
+        ("guard", replace(LIKED, share=Interval(math.nan, 0.4, 0.6)), "inconclusive", "open"),
         ("guard", replace(LIKED, share=Interval(0.6, math.nan, 0.7)), "inconclusive", "open"),
         ("require", replace(LIKED, share=Interval(0.6, 0.7, 0.55)), "inconclusive", "open"),
     ],
