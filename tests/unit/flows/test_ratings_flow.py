@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -114,6 +115,19 @@ def test_lists_comparisons_and_promotions_show_what_people_prefer(registry, tmp_
     monkeypatch.setattr(promotion.log, "info", lambda text, *values: told.append(text % values))
     assert promotion.promote.fn(2, "r", CONFIG) == "rolled out"
     assert len(told) == 1 and told[0].startswith(f"Version 2: {said}")
+
+
+def test_the_form_of_an_approval_says_what_people_prefer_as_text(registry, tmp_path):
+    from flows.approve import _introduction
+
+    read_sheet(fill(export(registry, tmp_path / "sheet.csv").path, likes_good), "<b>*Ann*", CONFIG, registry.home)
+    version = find_version(CONFIG.registry, 2, registry.home)
+    asked = SimpleNamespace(version=2, champion=1, expires="2026-11-23T00:00", servable="s", report="r", review="v")
+    shown = _introduction(asked, "# Verdict: promote", version)
+    assert f"preferred the candidate to base on {ROWS} of {ROWS} rows" in shown
+    assert "<b>" not in shown and "*Ann*" not in shown.replace("\\*", "")
+    others = find_version(CONFIG.registry, 1, registry.home)
+    assert "People" not in _introduction(asked, "# Verdict: promote", others)
 
 
 def test_the_other_answers_may_be_those_of_another_version_on_the_same_rows(registry, tmp_path):
