@@ -330,6 +330,20 @@ def test_sheets_on_the_same_two_are_counted_together_and_others_apart(sheets):
     assert (said.identical, said.unrated) == (1, 10)
 
 
+def test_of_a_row_that_a_person_rated_on_two_sheets_the_later_rating_counts(sheets):
+    (first, _), (second, _) = sheets.draw(), sheets.draw()
+    for key, preferred in ((first, "candidate"), (second, "tie"), (first, "baseline")):
+        keep_ratings(key, "Ann", ratings_of(preferred), sheets.home)
+        assert gather(first, sheets.home).ratings == {"Ann": {f"{0:064x}": preferred}}
+
+
+def test_the_id_of_a_sheet_leads_out_of_no_folder(sheets):
+    key, _ = sheets.draw()
+    (sheets.home / key.sheet).rename(sheets.folder / "elsewhere")
+    assert (sheets.home / "../elsewhere/key.json").is_file()
+    assert sheets.find("../elsewhere") is None
+
+
 @pytest.mark.parametrize("name", ["", "  ", "a" * 81, "A\nB", "\x1b[31m", "a\u202eb"])
 def test_a_name_is_one_that_prints(name):
     assert checked_person(" Ann Lee\n") == "Ann Lee"
