@@ -19,8 +19,11 @@ from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import ConfigError, RegistryError
 from tasks.contracts.home import Home
+from tasks.evaluation.markdown import as_text
+from tasks.evaluation.preference_sentence import sentence
 from tasks.registry.aliases import read_aliases
 from tasks.registry.approvals import Request, Waiting, answer, requests, what_changed
+from tasks.registry.people import preferences_by_people
 from tasks.registry.versions import find_version, note_approval
 
 log = logging.getLogger("llm_retrain.approval")
@@ -178,13 +181,13 @@ def _ask(asked: Request, config: RetrainConfig, home: Home) -> Decision:
         key=f"approval-v{asked.version}", markdown=page, description=f"Version {asked.version} waits for a decision"
     )
     left = datetime.fromisoformat(asked.expires) - datetime.now(UTC)
-    form = Decision.with_initial_data(description=_introduction(asked, page))
+    form = Decision.with_initial_data(description=_introduction(asked, page, version))
     seconds = max(int(left.total_seconds()), _SHORTEST_WAIT_SECONDS)
     log.info("Version %d waits for a decision: Resume shows the form", asked.version)
     return suspend_flow_run(wait_for_input=form, timeout=seconds, key=asked.key[:16])
 
 
-def _introduction(asked: Request, page: str) -> str:
+def _introduction(asked: Request, page: str, version: RegisteredVersion) -> str:
     """Return what stands above the form, as Markdown."""
     against = "the base model" if asked.champion is None else f"version {asked.champion}, the champion"
     verdict = page.partition("\n## ")[0].removeprefix("# ")
@@ -195,6 +198,7 @@ def _introduction(asked: Request, page: str) -> str:
             "",
             verdict,
             "",
+            *(f"{as_text(sentence(said), 1_000)}\n" for said in preferences_by_people(version)),
             f"The whole page is the artifact `approval-v{asked.version}` of this run, and `review/review.html` of the "
             "run in MLflow that made it. What is decided holds for just this:",
             "",

@@ -21,6 +21,7 @@ from flows.compare_command import compare
 from flows.data_commands import data
 from flows.join_command import join
 from flows.plan_command import plan
+from flows.ratings_command import ratings
 from tasks.contracts.config import RetrainConfig, load_config, monitor_config
 from tasks.contracts.errors import ConfigError, LlmRetrainError, TrainingStopped
 from tasks.contracts.home import Home
@@ -243,6 +244,7 @@ cli.add_command(data)
 cli.add_command(join)
 cli.add_command(plan)
 cli.add_command(reject)
+cli.add_command(ratings)
 
 
 _STOPPED = "stopped; run the same command again to go on from what is finished"

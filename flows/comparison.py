@@ -5,17 +5,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts.artifacts import EvalReport, Predictions, RegisteredVersion
+from tasks.contracts.artifacts import EvalReport, RegisteredVersion
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import EvaluationError, RegistryError
 from tasks.contracts.home import Home
 from tasks.contracts.store import damage_of, entry_at, spelled_time
 from tasks.data import versions as data_versions
 from tasks.evaluation.pair import compare_answers
+from tasks.evaluation.preference_sentence import sentence
 from tasks.evaluation.report import load_report
 from tasks.registry.aliases import read_aliases
 from tasks.registry.ledger import read_ledger
-from tasks.registry.versions import find_version, settings_of
+from tasks.registry.people import preferences_by_people
+from tasks.registry.versions import find_version, predictions_of, settings_of
 
 log = logging.getLogger("llm_retrain.compare")
 
@@ -65,6 +67,9 @@ def _facts(version: RegisteredVersion, config: RetrainConfig, home: Home) -> dic
         "servable_bytes": served.bytes if served else None,
         "median_seconds": served.median_seconds if served else None,
         "slow_seconds": served.slow_seconds if served else None,
+        "preferred": [
+            sentence(each) for each in (*(report.preferences if report else ()), *preferences_by_people(version))
+        ],
         "train_rows": dataset.get("train_rows"),
         "eval_rows": dataset.get("eval_rows"),
         "eval_digest": version.tags["eval_digest"],
@@ -99,7 +104,7 @@ def _paired(one: RegisteredVersion, other: RegisteredVersion, config: RetrainCon
             return {"missing": f"the answers of version {version.version} are lost or damaged ({damage})"}
     known, lost = _learned(one, other)
     try:
-        pair = compare_answers(_predictions(one), _predictions(other), config.evaluation, known)
+        pair = compare_answers(predictions_of(one), predictions_of(other), config.evaluation, known)
     except EvaluationError as error:
         return {"missing": str(error)}
     return {**asdict(pair), "confidence": config.evaluation.confidence, "rows_lost": lost}
@@ -110,12 +115,6 @@ def _learned(one: RegisteredVersion, other: RegisteredVersion) -> tuple[tuple[Pa
     places = [path for version in (one, other) for path in (version.dataset_path, version.replay_path) if path]
     files = list(dict.fromkeys(place / "train.jsonl" for place in places))
     return tuple(path for path in files if path.is_file()), [str(path) for path in files if not path.is_file()]
-
-
-def _predictions(version: RegisteredVersion) -> Predictions:
-    entry = entry_at(version.predictions_path)
-    size = entry.facts.get("servable_bytes", 0)
-    return Predictions(entry.path, entry.digest, entry.facts["rows"], entry.facts["seconds"], size)
 
 
 def _settings(one: RegisteredVersion, other: RegisteredVersion, config: RetrainConfig, home: Home) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.outcome import one_line
-from flows.terminal import colour_of, spelled_interval
+from flows.terminal import colour_of, render_preferred, spelled_interval
 
 _FACTS = {
     "verdict": "verdict",
@@ -41,6 +41,7 @@ def render_comparison(console: Console, facts: dict[str, Any]) -> None:
     names = [f"version {version['version']}" for version in facts["versions"]]
     console.print(_facts_table(facts["versions"], names))
     console.print(_scores_table(facts["versions"], names))
+    render_preferred(console, facts["versions"])
     console.print(escape(_sentence(facts["rows"]["says"])), soft_wrap=True, highlight=False)
     paired = facts["paired"]
     if "missing" not in paired:

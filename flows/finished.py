@@ -75,6 +75,9 @@ def _recall(version: RegisteredVersion, config: RetrainConfig, home: Home) -> Ou
             return None
     report = load_report(version.report_path)
     decision = decide(report, config.gate, has_champion=version.tags["champion_before"] != "none")
+    if decision.verdict == "inconclusive" and any(preference.problem for preference in report.preferences):
+        log.info("Version %d has no verdict because the judge failed: it is asked again", version.version)
+        return None
     champion = find_version_by_alias(config.registry, "champion", home)
     is_champion = champion is not None and champion.version == version.version
     served = serve_again(version, config, home) if is_champion else None

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from tasks.contracts.artifacts import EvalReport, GateDecision, RegisteredVersion, ServedVersion
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.jsonl import read_jsonl
+from tasks.evaluation.preference_sentence import sentence
 
 Status = Literal["promoted", "rejected", "inconclusive", "unchanged", "waiting"]
 
@@ -38,6 +39,7 @@ class Outcome:
             it, else ""; only a person promotes it again.
         waits_until: when a request for a person's decision lapses, in ISO 8601; empty if nobody is asked.
         judged: the metrics that the gate judges by, the primary one first.
+        preferences: whose answers a judge preferred, a sentence each.
         long_rows: training rows that were left out (`rows_too_long`) or cut off (`rows_cut_off`), being too long.
     """
 
@@ -58,6 +60,7 @@ class Outcome:
     waits_until: str = ""
     judged: tuple[str, ...] = ()
     long_rows: dict[str, int] = field(default_factory=dict)
+    preferences: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -101,6 +104,7 @@ def outcome_of(
         curl=curl_line(asked["messages"], config) if is_served else "",
         places=places,
         judged=tuple(dict.fromkeys((config.gate.primary_metric, *config.gate.guarded_metrics))),
+        preferences=tuple(sentence(preference) for preference in report.preferences),
     )
 
 

@@ -21,6 +21,8 @@ _LAST_RUNS = 5
 
 def version_lines(config: RetrainConfig, home: Home) -> list[dict[str, Any]]:
     """Return a line a registered version, newest first; what its report does not tell any more is None."""
+    from tasks.evaluation.preference_sentence import sentence
+    from tasks.registry.people import preferences_by_people
     from tasks.registry.versions import find_version_by_alias, list_versions
 
     aliases: dict[int, list[str]] = {}
@@ -39,6 +41,7 @@ def version_lines(config: RetrainConfig, home: Home) -> list[dict[str, Any]]:
                 "score": _score(version.report_path, config.gate.primary_metric),
                 "engine": version.tags.get("engine"),
                 "servable": version.servable_digest[:12],
+                "preferred": [sentence(said) for said in preferences_by_people(version)],
                 "mlflow_run": version.run_id,
             }
         )

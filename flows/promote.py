@@ -1,5 +1,7 @@
 """Promotion of a version by hand, and the way back."""
 
+import logging
+
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
@@ -10,9 +12,13 @@ from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
 from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
+from tasks.evaluation.preference_sentence import sentence
 from tasks.registry.approvals import open_request
 from tasks.registry.ledger import champions_ever
+from tasks.registry.people import preferences_by_people
 from tasks.registry.versions import find_version
+
+log = logging.getLogger("llm_retrain.promote")
 
 
 @flow(name="promote", validate_parameters=True)
@@ -27,6 +33,8 @@ def promote(version: int, reason: str, config: RetrainConfig = RetrainConfig()) 
     home = Home.from_environment()
     target = find_version(config.registry, version, home)
     _refuse_rejected(target)
+    for said in preferences_by_people(target):
+        log.info("Version %d: %s", version, sentence(said))
     waited = open_request(home, config.registry.model_name)
     served = roll_out(target, config, home, reason)
     close_form(waited, f"version {version} was promoted by hand: {reason}")

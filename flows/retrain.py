@@ -28,6 +28,7 @@ from tasks.contracts.unused_settings import warn_of_unused_settings
 from tasks.data.ingest import Place
 from tasks.data.replay import check_replay
 from tasks.data.steps import build_dataset_task, ingest_rows, prepare_replay
+from tasks.evaluation.judging.steps import ask_judge, check_judge
 from tasks.evaluation.steps import build_report, decide, look_for_canaries, write_review
 from tasks.registry.tracking import tracked_run
 from tasks.registry.versions import (
@@ -139,6 +140,8 @@ def prepare_ground(
 ) -> Ground:
     """Do all that comes before training: base model, rows, the plan, and the answers of base and champion.
 
+    A judge's key that is not there is said here too: the judge is asked last.
+
     Args:
         config: what to do.
         home: the state directory.
@@ -146,6 +149,7 @@ def prepare_ground(
         on_dataset: called with the rows before anything is asked about them.
         searched: the training settings that a sweep searches; see `plan_training`.
     """
+    check_judge(config)
     champion = find_version_by_alias(config.registry, "champion", home)
     base = prepare_base_model(config, home, store)
     teacher = prepare_teacher(config, home, store)
@@ -167,9 +171,9 @@ def prepare_ground(
 def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[str, str] | None = None) -> Outcome:
     """Walk the line from the sources to the verdict, and roll out what is better.
 
-    What can refuse a run is asked before anything is trained: ports, the registry, the champion's directory, rows, a
-    base or a teacher that cannot be used, settings that the base rules out, memory that does not suffice, a base that
-    the builder cannot build, and prompts that it cannot answer.
+    What can refuse a run is asked before anything is trained: ports, the registry, the judge's key, the champion's
+    directory, rows, a base or a teacher that cannot be used, settings that the base rules out, memory that does not
+    suffice, a base that the builder cannot build, and prompts that it cannot answer.
     """
     store = Store(home.store)
     check_replay(config.training.replay, Place(home, store, config.serving))
@@ -187,7 +191,8 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
         run.log_parity(parity)
         answers["candidate"] = generate_predictions("candidate", candidate, dataset, config, home, store)
         memorised = look_for_canaries(candidate, config, home, store) if config.training.canaries else None
-        report = build_report(answers, config, store, champion, ground.trained_on, memorised)
+        judged = ask_judge(answers, champion, config, store) if config.evaluation.judge.url else ()
+        report = build_report(answers, config, store, champion, ground.trained_on, memorised, judged)
         run.log_report(report)
         decision = decide(report, config, champion is not None)
         run.log_decision(decision)

@@ -27,6 +27,8 @@ def render_outcome(console: Console, outcome: Outcome, links: dict[str, str]) ->
     console.print(_score_table(outcome))
     for reason in outcome.reasons:
         console.print(f"  • {escape(reason)}")
+    for said in outcome.preferences:
+        console.print(f"  • {escape(one_line(said, 1_000))}")
     for line in long_row_lines(outcome.long_rows):
         console.print(f"  • {line}")
     console.print()
@@ -79,6 +81,7 @@ def render_history(console: Console, versions: list[dict[str, Any]], ledger: lis
             )
         )
     console.print(table)
+    render_preferred(console, versions)
     moves = Table(title="Ledger", title_justify="left")
     for column in ("time (UTC)", "who", "event", "from", "to", "why", "evidence"):
         moves.add_column(column, no_wrap=column in ("time (UTC)", "event"))
@@ -94,6 +97,15 @@ def render_history(console: Console, versions: list[dict[str, Any]], ledger: lis
         ]
         moves.add_row(*(escape(one_line("–" if cell is None else str(cell), 90)) for cell in cells))
     console.print(moves)
+
+
+def render_preferred(console: Console, versions: list[dict[str, Any]]) -> None:
+    """Say whose answers judges and people preferred, a line each."""
+    for version in versions:
+        for said in version["preferred"]:
+            console.print(
+                f"Version {version['version']}: {escape(one_line(said, 1_000))}", soft_wrap=True, highlight=False
+            )
 
 
 def render_ledger_problems(console: Console, problems: list[ChainProblem], ledger: Path) -> None:

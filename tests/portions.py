@@ -6,6 +6,7 @@ LONGEST_FIRST = (
     "integration/test_mlflow_faults.py",
     "integration/test_services.py",
     "integration/test_without_triton.py",
+    "integration/test_judge_in_the_loop.py",
     "integration/test_interrupted_commands.py",
     "integration/test_rollout_contest.py",
     "integration/test_real_model.py",

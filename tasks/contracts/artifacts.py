@@ -179,6 +179,54 @@ class Memorised:
 
 
 @dataclass(frozen=True)
+class Preference:
+    """How often the candidate's answers were preferred to a baseline's, by a judge or by people.
+
+    Attributes:
+        kind: who judged.
+        by: the judge's model, or the people's names.
+        baseline: whose answers the candidate's were compared with: "base", "champion" or "version 3".
+        examples: rows that count.
+        wins: rows on which the candidate's answer was preferred.
+        ties: rows on which neither was, or which both answered alike.
+        losses: rows on which the baseline's answer was preferred.
+        share: mean preference of a row, from 0 (always the baseline's) to 1, with its interval.
+        p_better: one-sided p-value of at least as many wins between systems that are alike.
+        p_worse: likewise of at least as many losses.
+        identical: rows that both answered alike, so that nobody was asked; they are among the ties.
+        left_out: rows without a readable verdict in both orders, or that nobody rated.
+        position_bias: share of the questions in which the answer that came first was preferred (a tie is half a one),
+            minus 0.5; None if the orders are not known to have been balanced.
+        inconsistent: share of the rows on which the judge said otherwise in the other order.
+        questions: that the judge was asked.
+        failed: questions that it did not answer.
+        unreadable: questions whose answer was no verdict.
+        agreement: Cohen's kappa, the mean over all pairs of people; None for a single one.
+        problem: why there is nothing to count; empty if there is.
+    """
+
+    kind: Literal["judge", "people"]
+    by: tuple[str, ...]
+    baseline: str
+    examples: int
+    wins: int
+    ties: int
+    losses: int
+    share: Interval
+    p_better: float
+    p_worse: float
+    identical: int = 0
+    left_out: int = 0
+    position_bias: Interval | None = None
+    inconsistent: float | None = None
+    questions: int = 0
+    failed: int = 0
+    unreadable: int = 0
+    agreement: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class EvalReport:
     """Scores of base, champion (if any) and candidate on the same rows.
 
@@ -194,6 +242,7 @@ class EvalReport:
         leaked_rows: evaluated rows that the candidate was trained on; there should be none.
         served: system → what it is like to its clients.
         memorised: what came out of canaries in the training; None if there were none.
+        preferences: whose answers a judge preferred, if one was asked.
     """
 
     path: Path
@@ -207,6 +256,7 @@ class EvalReport:
     leaked_rows: int = 0
     served: dict[str, Served] = field(default_factory=dict)
     memorised: Memorised | None = None
+    preferences: tuple[Preference, ...] = ()
 
 
 Verdict = Literal["promote", "reject", "inconclusive"]

@@ -15,6 +15,7 @@ from tasks.contracts.cleaning_config import DEFAULT_STEPS, CleaningStep
 from tasks.contracts.config_problem import explain
 from tasks.contracts.errors import ConfigError
 from tasks.contracts.home import PROJECT_ROOT, checked_name
+from tasks.contracts.judge_config import JudgeSection
 from tasks.contracts.metric_names import DEFAULT_METRICS, JudgedMetric, MetricName
 from tasks.contracts.model_source import checked_model_source
 from tasks.contracts.section import Section, VersionDigest
@@ -193,6 +194,7 @@ class EvaluationSection(Section):
     asked_again: int = Field(
         8, ge=1, description="rows asked a second time, alone: the noise of one model, and how long a client waits"
     )
+    judge: JudgeSection = JudgeSection()
 
 
 class GateSection(Section):
@@ -217,6 +219,13 @@ class GateSection(Section):
         0, ge=0, description="19 in 20 answers to a single client must be there after this time; 0: no limit"
     )
     max_servable_mb: float = Field(0, ge=0, description="the served model's size in megabytes; 0: no limit")
+    judge: Literal["off", "guard", "require"] = Field(
+        "off",
+        description=(
+            "off: the verdict of evaluation.judge is only shown; guard: its answers must not be significantly less "
+            "preferred; require: they must be significantly preferred"
+        ),
+    )
 
 
 class PromotionSection(Section):
@@ -305,6 +314,18 @@ class RetrainConfig(Section):
         for metric in gate.guarded_metrics:
             if metric not in scored:
                 raise ValueError(f"gate.guarded_metrics names {metric!r}; expected only what evaluation.metrics has")
+        return self
+
+    @model_validator(mode="after")
+    def _the_judge_that_the_gate_asks_for_is_there(self) -> "RetrainConfig":
+        judge, gate = self.evaluation.judge, self.gate
+        if gate.judge != "off" and not judge.url:
+            raise ValueError(f"gate.judge is {gate.judge!r} and evaluation.judge.url is empty; expected an address")
+        if gate.judge != "off" and judge.rows < gate.min_examples:
+            raise ValueError(
+                f"gate.min_examples is {gate.min_examples} but evaluation.judge.rows is {judge.rows}; "
+                "no run could be promoted"
+            )
         return self
 
     @model_validator(mode="after")
@@ -478,6 +499,6 @@ def _known_keys() -> list[str]:
         *get_args(get_args(AugmentMethod)[0]),
     ):
         keys += list(section.model_fields)
-    for group in (ExecutionSection, AugmentSection, Dimension):
+    for group in (ExecutionSection, AugmentSection, Dimension, JudgeSection):
         keys += list(group.model_fields)
     return keys

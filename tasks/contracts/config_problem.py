@@ -35,6 +35,8 @@ def explain(problem: Any, known_keys: Sequence[str]) -> str:
             message += _meant(value, _QUOTED.findall(context["expected"]))
         case "value_error" if isinstance(value, dict):
             return message  # about several keys, which it names itself
+        case "value_error" if "key itself" in message or "expected no key" in message:
+            return f"{key} is not shown: {message}"
     return f"{key} is {value!r}: {message}"
 
 

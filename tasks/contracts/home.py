@@ -115,6 +115,11 @@ class Home:
         return self.root / "erased.jsonl"
 
     @property
+    def ratings(self) -> Path:
+        """Keys of exported rating sheets, and what people filled in, a folder a sheet."""
+        return self.root / "ratings"
+
+    @property
     def ledger(self) -> Path:
         """The append-only promotion ledger."""
         return self.root / "ledger.jsonl"

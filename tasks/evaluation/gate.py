@@ -8,7 +8,8 @@ from tasks.contracts.artifacts import Difference, EvalReport, Finding, GateDecis
 from tasks.contracts.canaries import ALTERNATIVES
 from tasks.contracts.config import GateSection
 from tasks.contracts.metric_names import facts_of
-from tasks.evaluation.significance import POWER, examples_needed, holm
+from tasks.evaluation.judge_rule import JudgeRule
+from tasks.evaluation.significance import POWER, examples_needed, holm, spelled_p_value
 
 
 def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDecision:
@@ -29,6 +30,9 @@ def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDec
       alpha at most, however many metrics are guarded.
     - a protected slice passes if its interval lies above -`gate.slice_margin` (non-inferiority), and fails if it lies
       below; too few rows leave it open.
+    - `gate.judge` fails if the judge significantly prefers the baseline's answers; "guard" corrects that together with
+      the guarded metrics, "require" passes only if it significantly prefers the candidate's. Without enough verdicts
+      it is open.
     - `gate.max_answer_seconds` and `gate.max_servable_mb` fail what is slower or larger; what was not measured is open.
 
     Args:
@@ -172,17 +176,20 @@ class _Case:
             yield Finding("budget", outcome, f"{spelled.format(seen)}; {allowed}", {"value": seen, "limit": limit})
 
     def guarded(self) -> Iterator[Finding]:
-        """Judge what must not get worse: guarded metrics, and the primary metric against the base model."""
+        """Judge what must not get worse: guarded metrics, the primary metric against base, what a judge prefers."""
         rules = [(metric, self.baseline) for metric in self.gate.guarded_metrics if metric != self.gate.primary_metric]
         if self.baseline != "base":
             rules.append((self.gate.primary_metric, "base"))
         gains = {(metric, against): improvement(metric, self._seen(metric, against)) for metric, against in rules}
-        corrected = holm({rule: gain.p_worse for rule, gain in gains.items()})
-        for (metric, against), p_value in corrected.items():
-            worse = gains[metric, against].high < 0 and p_value <= self.alpha
+        judge = JudgeRule(self.report, self.gate, self.baseline, self.alpha)
+        corrected = holm({**{rule: gain.p_worse for rule, gain in gains.items()}, **judge.p_values_of_loss()})
+        for (metric, against), gain in gains.items():
+            p_value = corrected[metric, against]
+            worse = gain.high < 0 and p_value <= self.alpha
             reading = "significantly worse" if worse else "not significantly worse"
             outcome: Outcome = "failed" if worse else "passed"
             yield _finding("guarded metric", outcome, metric, against, self._seen(metric, against), p_value, reading)
+        yield from judge.findings(corrected)
 
     def slices(self) -> Iterator[Finding]:
         """Judge the protected slices: a loss of the margin or more must be ruled out on each."""
@@ -255,7 +262,7 @@ def _finding(
     rule: str, outcome: Outcome, of: str, against: str, seen: Difference, p_value: float | None, reading: str
 ) -> Finding:
     of_what = " of a loss" if rule == "guarded metric" or outcome == "failed" else ""
-    p_spelled = "" if p_value is None else f", p{of_what} {_spelled(p_value)}"
+    p_spelled = "" if p_value is None else f", p{of_what} {spelled_p_value(p_value)}"
     figures = {"value": seen.value, "low": seen.low, "high": seen.high}
     return Finding(
         rule,
@@ -264,7 +271,3 @@ def _finding(
         f"interval [{seen.low:+.4g}, {seen.high:+.4g}]{p_spelled}: {reading}.",
         figures if p_value is None else {**figures, "p_value": p_value},
     )
-
-
-def _spelled(p_value: float) -> str:
-    return f"= {p_value:.2g}" if p_value >= 0.001 else "< 0.001"

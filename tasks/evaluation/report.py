@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.contracts.artifacts import EvalReport, Memorised, Predictions
+from tasks.contracts.artifacts import EvalReport, Memorised, Predictions, Preference
 from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.jsonl import digest_of_file, write_jsonl
@@ -29,6 +29,7 @@ def build_report(
     replayed: Path | None = None,
     trained_on: tuple[Path, ...] = (),
     memorised: Memorised | None = None,
+    preferences: tuple[Preference, ...] = (),
 ) -> EvalReport:
     """Score the systems on the rows they all answered, or find the report that did.
 
@@ -40,6 +41,7 @@ def build_report(
         replayed: the rows that it could replay beside them, if any: likewise.
         trained_on: the candidate's own: rows that stand in them are counted, and the gate refuses such a report.
         memorised: what came out of canaries in the candidate's training, if there were any.
+        preferences: whose answers a judge preferred, if one was asked.
 
     Raises:
         EvaluationError: a system is missing, the systems did not answer the same rows in the same order, or the
@@ -61,6 +63,7 @@ def build_report(
         "champion_replayed": digest_of_file(replayed) if replayed else None,
         "candidate_learned": [digest_of_file(path) for path in trained_on],
         "memorised": asdict(memorised) if memorised else None,
+        "preferences": [asdict(each) for each in preferences],
     }
     inputs = {
         **context,
@@ -72,7 +75,7 @@ def build_report(
     def write(directory: Path) -> dict[str, Any]:
         rows = read_side_by_side(ordered, *known)
         scored, leaked = score_systems(rows, evaluation), count_learned(rows, trained_on)
-        return write_report(directory, rows, scored, context, leaked, memorised)
+        return write_report(directory, rows, scored, context, leaked, memorised, preferences)
 
     return load_report(store.produce("report", inputs, write).path)
 
@@ -84,6 +87,7 @@ def write_report(
     context: dict[str, Any],
     leaked_rows: int = 0,
     memorised: Memorised | None = None,
+    preferences: tuple[Preference, ...] = (),
 ) -> dict[str, Any]:
     """Write `report.json`, `report.md` and `predictions.jsonl` and return their facts.
 
@@ -94,6 +98,7 @@ def write_report(
         context: the predictions' digests and the evaluation section; stands in the report as it is.
         leaked_rows: evaluated rows that the candidate was trained on.
         memorised: what came out of canaries, if there were any.
+        preferences: whose answers a judge preferred, if one was asked.
     """
     confidence = context["evaluation"]["confidence"]
     report = EvalReport(
@@ -103,6 +108,7 @@ def write_report(
         confidence=confidence,
         leaked_rows=leaked_rows,
         memorised=memorised,
+        preferences=preferences,
         **{name: part for name, part in scored._asdict().items() if name != "of_rows"},
     )
     facts = asdict(report)

@@ -52,3 +52,8 @@ def examples_needed(difference: Interval, examples: int, bound: float, confidenc
     powered = 1 + normal.inv_cdf(POWER) / normal.inv_cdf((1 + confidence) / 2)
     estimate = examples * (powered * (difference.value - difference.low) / distance) ** 2
     return max(examples, math.floor(min(estimate, _MOST_EXAMPLES - 1))) + 1
+
+
+def spelled_p_value(p_value: float) -> str:
+    """Spell a p-value with its sign of comparison; small ones are told from zero by none of their digits."""
+    return f"= {p_value:.2g}" if p_value >= 0.001 else "< 0.001"

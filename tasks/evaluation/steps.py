@@ -12,6 +12,7 @@ from tasks.contracts.artifacts import (
     GateDecision,
     Memorised,
     Predictions,
+    Preference,
     RegisteredVersion,
     Review,
     ServableModel,
@@ -71,6 +72,7 @@ def build_report(
     champion: RegisteredVersion | None,
     trained_on: tuple[DatasetRef, ...] = (),
     memorised: Memorised | None = None,
+    preferences: tuple[Preference, ...] = (),
 ) -> EvalReport:
     """Score all systems on the same rows, none of which the champion was trained on, and keep the report.
 
@@ -81,11 +83,12 @@ def build_report(
         champion: the version in production.
         trained_on: what the candidate learned from; the gate refuses it if rows of it are evaluated.
         memorised: what came out of canaries in its training, if there were any.
+        preferences: whose answers a judge preferred, if one was asked.
     """
     learned = champion.dataset_path / "train.jsonl" if champion else None
     replayed = champion.replay_path / "train.jsonl" if champion and champion.replay_path else None
     own = tuple(dataset.path / "train.jsonl" for dataset in trained_on)
-    built = report.build_report(predictions, config.evaluation, store, learned, replayed, own, memorised)
+    built = report.build_report(predictions, config.evaluation, store, learned, replayed, own, memorised, preferences)
     left_out = predictions["candidate"].rows - built.examples
     if left_out:
         log.warning(

@@ -20,6 +20,7 @@ from tasks.contracts.jsonl import read_jsonl
 from tasks.registry.connection import connect, experiment_id, tracking_uri
 from tasks.registry.journal import Journal, open_journal
 from tasks.registry.leftovers import send_leftovers
+from tasks.registry.preference_figures import preference_figures
 from tasks.registry.sender import Sender
 from tasks.registry.training_curve import TrainingCurve
 
@@ -211,7 +212,7 @@ class TrackedRun:
                 name = f"candidate_minus_{baseline}/{metric}"
                 figures |= {name: interval.value, f"{name}/low": interval.low, f"{name}/high": interval.high}
                 figures |= {f"{name}/p_better": interval.p_better, f"{name}/p_worse": interval.p_worse}
-        self.log_metrics(figures)
+        self.log_metrics(figures | preference_figures(report.preferences))
         self.log_directory(report.path, "report")
         columns = ["slice", "prompt", "reference", *report.scores]
         path = str(report.path / "predictions.jsonl")

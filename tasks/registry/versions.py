@@ -25,6 +25,7 @@ from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import digest_of
 from tasks.contracts.locks import held_lock
+from tasks.contracts.store import entry_at
 from tasks.registry.approvals import open_request
 from tasks.registry.connection import connect
 from tasks.registry.ledger import overruled_versions
@@ -65,11 +66,13 @@ class Candidate:
 def gate_digest(config: RetrainConfig) -> str:
     """Return the digest of the settings that can change a verdict on the same answers."""
     # How rows are asked changes no answer; who answers may, and a digest from before there was a choice still stands.
-    unspoken = {"concurrency", "answer_timeout_seconds"} | (
-        {"through"} if config.evaluation.through == "process" else set()
-    )
+    unspoken: dict[str, Any] = {"concurrency": True, "answer_timeout_seconds": True}
+    if config.evaluation.through == "process":
+        unspoken["through"] = True
+    unspoken["judge"] = {"parallel", "timeout_seconds", "retries"} if config.evaluation.judge.url else True
     evaluation = config.evaluation.model_dump(mode="json", exclude=unspoken)
-    return digest_of({"evaluation": evaluation, "gate": config.gate.model_dump(mode="json")})
+    gate = config.gate.model_dump(mode="json", exclude={"judge"} if config.gate.judge == "off" else None)
+    return digest_of({"evaluation": evaluation, "gate": gate})
 
 
 def register_version(
@@ -190,6 +193,13 @@ def settings_of(version: RegisteredVersion, registry: RegistrySection, home: Hom
 def note_approval(version: RegisteredVersion, note: str, registry: RegistrySection, home: Home) -> None:
     """Write on a version's page in MLflow what a person is asked, or has decided, about it."""
     connect(registry, home).set_model_version_tag(version.name, str(version.version), "approval", note[:5_000])
+
+
+def predictions_of(version: RegisteredVersion) -> Predictions:
+    """Return a version's answers to its evaluation rows, as the store has them."""
+    entry = entry_at(version.predictions_path)
+    size = entry.facts.get("servable_bytes", 0)
+    return Predictions(entry.path, entry.digest, entry.facts["rows"], entry.facts["seconds"], size)
 
 
 def list_versions(registry: RegistrySection, home: Home) -> list[RegisteredVersion]:

@@ -12,6 +12,7 @@ from tasks.contracts.artifacts import EvalReport, GateDecision
 from tasks.contracts.metric_names import facts_of
 from tasks.evaluation.metrics.tokenization import WordOrCharacterTokenizer
 from tasks.evaluation.review.figures import bars, histogram, intervals, reading
+from tasks.evaluation.review.preferences import preference_tables
 from tasks.evaluation.review.words import compared
 
 _SHOWN_ROWS = 5
@@ -90,6 +91,7 @@ def render_page(
         waits_plot=bars(waits, "seconds") if waits else "",
         losses=losses,
         gains=gains,
+        preferences=preference_tables(report.preferences),
     )
 
 
@@ -124,12 +126,12 @@ def _shown(row: dict[str, Any], baseline: str, primary: str) -> dict[str, Any]:
     }
 
 
-def visible(text: str) -> str:
+def visible(text: str, longest_chars: int = _LONGEST_CHARS) -> str:
     """Return text whose control and direction characters, which could hide or reorder what a reviewer reads, show as �.
 
     Line breaks and tabs stay.
     """
-    shown = text if len(text) <= _LONGEST_CHARS else text[:_LONGEST_CHARS] + "…"
+    shown = text if len(text) <= longest_chars else text[:longest_chars] + "…"
     return "".join("�" if _hides(character) else character for character in shown)
 
 

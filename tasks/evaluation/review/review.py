@@ -10,6 +10,7 @@ from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import Store, code_digest, library_versions
 from tasks.evaluation.markdown import as_text
 from tasks.evaluation.review.page import Background, render_page
+from tasks.evaluation.review.preferences import preference_tables
 
 
 def write_review(
@@ -59,6 +60,9 @@ def _markdown(report: EvalReport, decision: GateDecision, background: Background
         lines += [
             f"| {as_text(label)} | {as_text(before)} | {as_text(after)} |" for label, before, after in background.data
         ]
+    for heading, figures in preference_tables(report.preferences):
+        lines += ["", f"## {as_text(heading)}", "", "| | |", "| --- | ---: |"]
+        lines += [f"| {as_text(label)} | {as_text(figure)} |" for label, figure in figures]
     for heading, pairs in (("What it is made of", background.settings), ("What it cost", background.cost)):
         if pairs:
             lines += ["", f"## {heading}", "", "| | |", "| --- | ---: |"]

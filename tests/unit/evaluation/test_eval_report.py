@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from markdown_it import MarkdownIt
 
-from tasks.contracts.artifacts import Memorised, Predictions
+from tasks.contracts.artifacts import Interval, Memorised, Predictions, Preference
 from tasks.contracts.config import EvaluationSection, RetrainConfig
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
@@ -80,6 +80,19 @@ def test_the_report_reads_back_as_it_was(report):
     assert again == report
     assert list(again.scores) == ["base", "champion", "candidate"]
     assert list(again.scores["base"]) == [name for name in DEFAULT_METRICS if name != "perplexity"]
+
+
+def test_a_report_holds_what_a_judge_preferred_and_one_of_before_holds_none(tmp_path, predictions, report):
+    assert report.preferences == ()
+    said = Preference("judge", ("m",), "base", 8, 5, 2, 1, Interval(0.75, 0.6, 0.9), 0.1, 0.98, agreement=None)
+    told = build_report(predictions, EVALUATION, Store(tmp_path / "store"), preferences=(said,))
+    assert told.path != report.path and load_report(told.path).preferences == (said,)
+    config = RetrainConfig(evaluation=EVALUATION)
+    assert steps.build_report.fn(predictions, config, Store(tmp_path / "store"), None, (), None, (said,)) == told
+    facts = json.loads((report.path / "report.json").read_text(encoding="utf-8"))
+    del facts["preferences"]
+    (report.path / "report.json").write_text(json.dumps(facts), encoding="utf-8")
+    assert load_report(report.path).preferences == ()
 
 
 def test_answers_stand_side_by_side_under_their_systems(report):

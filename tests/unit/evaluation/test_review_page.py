@@ -1,12 +1,13 @@
 """The page of a review: complete, self-contained, and what models and rows say is text in it."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
 
-from tasks.contracts.artifacts import Difference
+from tasks.contracts.artifacts import Difference, Interval, Preference
 from tasks.contracts.config import EvaluationSection, GateSection
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import LookupOnlyStore, NotInStore, Store
@@ -117,6 +118,28 @@ def test_every_system_metric_and_finding_stands_in_the_page(page, reviewed):
     for words in ("base", "champion", "candidate", "version 3", "method", "60 s", "Worst regressions", "Best gains"):
         assert words in text
     assert all(signature in text for signature in reviewed.report.signature.values())
+
+
+def test_what_a_judge_preferred_stands_in_page_and_markdown_as_text(reviewed):
+    share, bias = Interval(0.66, 0.56, 0.75), Interval(0.125, 0.0625, 0.25)
+    said = Preference("judge", (HOSTILE,), "champion", 40, 20, 13, 7, share, 0.01, 0.99, 4, 2, bias, 0.375, 72, 3, 1)
+    failed = Preference("judge", ("n",), "champion", 0, 0, 0, 0, Interval(0.5, 0, 1), 1, 1, problem=HOSTILE)
+    report = dataclasses.replace(reviewed.report, preferences=(said, failed))
+    found = Elements(render_page(report, reviewed.decision, "rougeL", reviewed.rows, BACKGROUND))
+    text = "".join(found.text)
+    assert "Preferred by the judge: <script>alert(1)" in text and not {"script", "img"} & {
+        tag for tag, _ in found.elements
+    }
+    for figure in ("20, 13, 7", "0.660 [0.560, 0.750]", "0.01, 0.99", "+0.125 [+0.062, +0.250]", "37.5%", "72, 3, 1"):
+        assert figure in text
+    written = write_review(report, reviewed.decision, "rougeL", BACKGROUND, reviewed.store)
+    markdown = (written.path / "review.md").read_text(encoding="utf-8")
+    assert "<script" not in markdown and "| 20, 13, 7 |" in markdown
+    assert "Preferred by" not in "".join(Elements(render_page(reviewed.report, *given_of(reviewed))).text)
+
+
+def given_of(reviewed):
+    return reviewed.decision, "rougeL", reviewed.rows, BACKGROUND
 
 
 def test_worst_and_best_rows_are_those_whose_score_changed_most(page, reviewed):

@@ -37,6 +37,8 @@ class Walk:
             "build_report": self.build_report,
             "decide": lambda *_: SimpleNamespace(verdict=verdict),
             "look_for_canaries": lambda *_: "what came out",
+            "check_judge": self.stage("check judge"),
+            "ask_judge": lambda answers, champion, *_: (list(answers), champion),
             "check_parity": self.stage("check parity"),
             "background_of": lambda *_: None,
             "write_review": self.stage("write review", SimpleNamespace(path=self.home.root)),
@@ -78,8 +80,8 @@ class Walk:
         self.called.append(f"build {name}")
         return SimpleNamespace(digest=name)
 
-    def build_report(self, answers, _config, _store, champion, trained_on, memorised):
-        self.reported = (list(answers), champion)
+    def build_report(self, answers, _config, _store, champion, trained_on, memorised, judged):
+        self.reported, self.judged = (list(answers), champion), judged
         self.trained_on, self.memorised = trained_on, memorised
         return SimpleNamespace(path=self.home.root)
 
@@ -103,9 +105,17 @@ def walk(monkeypatch, tmp_path):
 
 def test_what_can_refuse_a_run_is_asked_before_anything_is_trained(walk):
     walk("reject", SimpleNamespace(version=4))
-    before, after = walk.called[:11], walk.called[11:]
-    checks = ["check replay", "prepare_server", "settle", "prepare_base_model", "prepare teacher", "prepare_dataset"]
-    assert before == [*checks, "prepare replay", "plan training", "build base", "ask base", "ask champion"]
+    before, after = walk.called[:12], walk.called[12:]
+    checks = ["check replay", "prepare_server", "settle", "check judge", "prepare_base_model", "prepare teacher"]
+    assert before == [
+        *checks,
+        "prepare_dataset",
+        "prepare replay",
+        "plan training",
+        "build base",
+        "ask base",
+        "ask champion",
+    ]
     assert after == ["train adapter", "build candidate", "check parity", "ask candidate", "write review"]
 
 
@@ -133,6 +143,14 @@ def test_the_report_is_told_the_champion_whose_training_rows_judge_nobody(walk, 
 def test_canaries_are_looked_for_where_they_were_planted_and_the_report_is_told(walk, planted, told):
     walk("reject", settings={"training": {"canaries": planted}})
     assert walk.memorised == told
+
+
+def test_the_judge_is_asked_once_all_have_answered_and_the_report_is_told(walk):
+    walk("reject")
+    assert walk.judged == ()
+    champion, judge = SimpleNamespace(version=4), {"url": "http://127.0.0.1:9/v1", "model": "m"}
+    walk("reject", champion, settings={"evaluation": {"judge": judge}})
+    assert walk.judged == (["base", "champion", "candidate"], champion)
 
 
 def test_the_report_is_told_what_the_candidate_was_trained_on_and_could_replay(walk):

@@ -138,3 +138,15 @@ def test_verdicts_are_told_apart_by_who_answered_and_not_by_how_many_asked_at_a_
     assert digest(through="server") != digest()
     assert digest(through="server", concurrency=9, answer_timeout_seconds=1) == digest(through="server")
     assert digest(concurrency=9) == digest() != digest(asked_again=3)
+
+
+def test_verdicts_are_told_apart_by_the_judge_and_not_by_how_it_is_asked():
+    here = {"url": "http://127.0.0.1:9/v1", "model": "m"}
+
+    def digest(gate="off", **judge):
+        settings = {"evaluation": {"judge": judge}, "gate": {"judge": gate}}
+        return gate_digest(RetrainConfig.model_validate(settings))
+
+    assert digest() == gate_digest(RetrainConfig()) == digest(rows=77), "what no judge is told counts for nothing"
+    assert len({digest(), digest(**here), digest("guard", **here), digest(**here, instructions="Be kind.")}) == 4
+    assert digest(**here, parallel=9, retries=1, timeout_seconds=3) == digest(**here)

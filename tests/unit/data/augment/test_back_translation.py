@@ -5,8 +5,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tasks.contracts.augment_config import AugmentSection, BackTranslationMethod, EndpointMethod
+from tasks.contracts.chat_endpoint import ChatEndpoint
 from tasks.contracts.errors import ConfigError, DataError
-from tasks.data.augment import endpoint
 from tasks.data.augment.augmentation import Augmentation, augment, depends_on
 from tasks.data.augment.back_translation import Seq2SeqModel
 
@@ -135,7 +135,7 @@ def server():
 @pytest.fixture
 def waits(monkeypatch):
     seconds = []
-    monkeypatch.setattr(endpoint.time, "sleep", seconds.append)
+    monkeypatch.setattr(ChatEndpoint, "_wait", lambda _, wait: seconds.append(wait))
     return seconds
 
 

@@ -1,0 +1,51 @@
+"""A run whose verdict is open only because the judge failed is not finished: the judge is asked again."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from flows import finished
+from tasks.contracts.artifacts import Interval, Predictions, Preference
+from tasks.contracts.config import RetrainConfig
+from tasks.contracts.jsonl import write_jsonl
+from tasks.contracts.store import Store
+from tasks.evaluation.report import build_report
+
+FAILED = Preference("judge", ("m",), "base", 0, 0, 0, 0, Interval(0.5, 0, 1), 1, 1, problem="it was down")
+UNSURE = Preference("judge", ("m",), "base", 40, 10, 20, 10, Interval(0.5, 0.4, 0.6), 0.6, 0.6)
+CONFIG = RetrainConfig.model_validate(
+    {
+        "evaluation": {"resamples": 200, "judge": {"url": "http://127.0.0.1:9/v1", "model": "m"}},
+        "gate": {"judge": "require"},
+    }
+)
+
+
+@pytest.mark.parametrize(("said", "is_finished"), [((FAILED,), False), ((UNSURE,), True), ((), True)])
+def test_what_the_judge_could_not_say_is_asked_again(said, is_finished, home, monkeypatch):
+    store, answers = Store(home.store), {}
+    for system in ("base", "candidate"):
+        lines = [
+            {
+                "id": f"{n:064x}",
+                "messages": [{"role": "user", "content": f"What is {n}?"}],
+                "reference": f"A number, {n}.",
+                "answer": f"{'ab'[(n + (system == 'base')) % 2]} number {n}.",
+            }
+            for n in range(40)
+        ]
+        entry = store.produce(
+            "predictions",
+            {"of": system},
+            lambda out, lines=lines: {"rows": write_jsonl(out / "predictions.jsonl", lines)},
+        )
+        answers[system] = Predictions(entry.path, entry.digest, 40, 1.0)
+    report = build_report(answers, CONFIG.evaluation, store, preferences=said)
+    tags = {"champion_before": "none"}
+    paths = {"report_path": report.path, "predictions_path": answers["candidate"].path, "review_path": None}
+    version = SimpleNamespace(version=1, name="assistant", run_id="r", tags=tags, **paths)
+    monkeypatch.setattr("tasks.registry.versions.find_version_by_alias", lambda *_: None)
+    outcome = finished._recall(version, CONFIG, home)
+    assert (outcome is not None) is is_finished
+    if outcome is not None:
+        assert outcome.verdict == "inconclusive" and len(outcome.preferences) == len(said)
