@@ -15,7 +15,7 @@ import psutil
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import PROJECT_ROOT, Home
 from tasks.contracts.jsonl import canonical_json
-from tasks.contracts.processes import find_process, is_alive
+from tasks.contracts.processes import find_process, is_alive, start_mark
 
 log = logging.getLogger("llm_retrain.services")
 
@@ -36,6 +36,7 @@ class Daemon:
         port: the port it listens on at 127.0.0.1; None if it listens on none.
         log: its log file.
         log_start: where in the log this process began to write, in bytes.
+        mark: tells it from any other process however the clock is set; None where there is no such thing.
     """
 
     name: str
@@ -44,6 +45,11 @@ class Daemon:
     port: int | None
     log: str
     log_start: int
+    mark: str | None = None
+
+    def process(self) -> psutil.Process | None:
+        """Return the living process; None if it has ended."""
+        return find_process(self.pid, self.started, self.mark)
 
 
 def start_daemon(
@@ -64,7 +70,7 @@ def start_daemon(
             start_new_session=True,
         )
     started = psutil.Process(process.pid).create_time()
-    daemon = Daemon(name, process.pid, started, port, str(log_file), log_start)
+    daemon = Daemon(name, process.pid, started, port, str(log_file), log_start, start_mark(process.pid))
     _write(home, daemon)
     return daemon
 
@@ -75,7 +81,7 @@ def running_daemon(home: Home, name: str) -> Daemon | None:
         daemon = Daemon(**json.loads(_pid_file(home, name).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None  # never started, or not a pid file
-    return daemon if find_process(daemon.pid, daemon.started) is not None else None
+    return daemon if daemon.process() is not None else None
 
 
 def wait_until_ready(
@@ -94,7 +100,7 @@ def wait_until_ready(
     """
     while not is_ready():
         for one in (daemon, *beside):
-            if find_process(one.pid, one.started) is None:
+            if one.process() is None:
                 raise EnvironmentProblem(f"{one.name} ended while it started; its log {_tail(one)}")
         if time.monotonic() > deadline:
             raise EnvironmentProblem(
@@ -111,7 +117,7 @@ def stop_daemon(home: Home, name: str, timeout_seconds: float = 20.0) -> bool:
         Whether it was running.
     """
     daemon = running_daemon(home, name)
-    leader = find_process(daemon.pid, daemon.started) if daemon is not None else None
+    leader = daemon.process() if daemon is not None else None
     if leader is not None:
         family = _family(leader)
         _signal(family, psutil.Process.terminate)

@@ -78,7 +78,7 @@ def loaded_for_evaluation(
         return
     name = evaluated_name(servable.digest)
     with held_lock(_lock_file(home)):
-        _take_out(_left_over(home, address), address, home, serving)
+        _take_out(_left_over(home), address, home, serving)
         try:
             publish(servable.model_directory, home.triton_repository, home.triton_incoming, name)
             load_model(address, name, serving.load_timeout_seconds)
@@ -95,18 +95,18 @@ def remove_left_over(home: Home, address: TritonAddress | None, serving: Serving
     """
     with lock_if_free(_lock_file(home)) as is_free:
         if is_free:
-            _take_out(_left_over(home, address), address, home, serving)
+            _take_out(_left_over(home), address, home, serving)
 
 
-def _left_over(home: Home, address: TritonAddress | None) -> set[str]:
-    published = {path.name for path in home.triton_repository.glob("*")}
-    return {name for name in published | _loaded(address) if is_evaluated_name(name)}
+def _left_over(home: Home) -> set[str]:
+    """Return the names of what is there for an evaluation; Triton's index has none whose directory is gone."""
+    return {path.name for path in home.triton_repository.glob("*") if is_evaluated_name(path.name)}
 
 
-def _loaded(address: TritonAddress | None) -> set[str]:
+def _loaded(address: TritonAddress) -> set[str]:
     """Return what the server holds; nothing if it does not answer, for then it holds nothing that can be unloaded."""
     try:
-        index = repository_index(address) if address else {}
+        index = repository_index(address)
     except ServingError as error:
         log.warning("What the server holds is not known: %s", error)
         return set()
@@ -114,17 +114,17 @@ def _loaded(address: TritonAddress | None) -> set[str]:
 
 
 def _take_out(names: set[str], address: TritonAddress | None, home: Home, serving: ServingSection) -> None:
-    """Unload and remove models; what fails is logged, so that it hides no error that led here."""
+    """Unload and remove models; what fails is logged, so that it hides no error that led here.
+
+    What does not unload keeps its directory: by that it is found the next time.
+    """
     for name in sorted(names):
         try:
             if address is not None and name in _loaded(address):
                 unload_model(address, name, serving.load_timeout_seconds)
-        except ServingError as error:
-            log.warning("%s, which an evaluation asked, was not unloaded: %s", name, error)
-        try:
             remove(home.triton_repository, home.triton_incoming, name)
         except (LlmRetrainError, OSError) as error:
-            log.warning("%s, which an evaluation asked, was not removed: %s", name, error)
+            log.warning("%s, which an evaluation asked, was not taken out of the server: %s", name, error)
 
 
 def _champion_with_files_of(

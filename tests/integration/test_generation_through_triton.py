@@ -184,11 +184,10 @@ with loaded_for_evaluation(servable, Home(Path(sys.argv[3])), ServingSection.mod
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     name = evaluated_name(servable.digest)
     assert place.left() == ({name}, {name})
-    shutil.rmtree(place.home.triton_repository / name)
     other = place.servable("other")
     with loaded_for_evaluation(other, place.home, place.serving, 60):
         asked = evaluated_name(other.digest)
-        assert place.left() == ({asked}, {asked}), "the next evaluation found it, although its directory was gone"
+        assert place.left() == ({asked}, {asked}), "the next evaluation found it"
         remove_left_over(place.home, place.address, place.serving)
         assert place.left() == ({asked}, {asked}), "what is being asked is no left-over"
     publish(place.onnx, place.home.triton_repository, place.home.triton_incoming, name)
@@ -198,6 +197,22 @@ with loaded_for_evaluation(servable, Home(Path(sys.argv[3])), ServingSection.mod
     publish(place.onnx, place.home.triton_repository, place.home.triton_incoming, name)
     remove_left_over(place.home, None, place.serving)
     assert place.left() == (set(), set()), "also where no Triton runs"
+
+
+def test_what_does_not_unload_is_said_and_found_the_next_time(place, monkeypatch, caplog):
+    servable = place.servable("does not unload")
+
+    def refuse(*_):
+        raise ServingError("injected at unloading")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluated_model, "unload_model", refuse)
+        assert place.answers(servable, place.server()).rows == 18, "the answers are there all the same"
+    name = evaluated_name(servable.digest)
+    assert f"{name}, which an evaluation asked, was not taken out of the server: injected at unloading" in caplog.text
+    assert place.left() == ({name}, {name})
+    remove_left_over(place.home, place.address, place.serving)
+    assert place.left() == (set(), set())
 
 
 def test_the_champion_is_asked_where_it_is_loaded_already(place, monkeypatch):

@@ -154,7 +154,7 @@ def test_the_step_reads_the_champion_s_training_rows_and_says_how_many_rows_it_l
     assert f"1 of {ROWS} evaluation rows are left out: the champion was trained on them" in caplog.text
     caplog.clear()
     assert steps.build_report.fn(predictions, config, store, None).examples == ROWS
-    assert caplog.text == ""
+    assert "left out: the champion" not in caplog.text
 
 
 def test_rows_that_the_candidate_was_trained_on_are_counted_in_the_report_and_by_the_step(tmp_path, predictions):

@@ -55,6 +55,15 @@ def test_a_started_process_is_found_again_and_leads_a_session_of_its_own(home, s
     assert os.getsid(daemon.pid) == daemon.pid
 
 
+def test_a_clock_that_was_set_loses_no_process(home, start):
+    daemon = start(SLEEP)
+    file = home.pids / "sleeper.pid"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"started": daemon.started - 3_600}))
+    assert running_daemon(home, "sleeper").pid == daemon.pid
+    assert stop_daemon(home, "sleeper") is True
+    assert not is_alive(daemon.pid)
+
+
 def test_a_process_that_ended_is_not_running(home, start):
     daemon = start("pass")
     psutil.Process(daemon.pid).wait(20)
@@ -62,11 +71,11 @@ def test_a_process_that_ended_is_not_running(home, start):
 
 
 def test_another_process_with_the_same_pid_is_neither_found_nor_stopped(home, start):
-    """The pid file names a living process, but one that started at another time."""
+    """The pid file names a living process, but one that started at another tick."""
     daemon = start(SLEEP)
     file = home.pids / "sleeper.pid"
     original = file.read_text()
-    file.write_text(json.dumps(json.loads(original) | {"started": daemon.started - 3_600}))
+    file.write_text(json.dumps(json.loads(original) | {"mark": "another-boot:1"}))
     assert running_daemon(home, "sleeper") is None
     assert stop_daemon(home, "sleeper") is False
     assert is_alive(daemon.pid)
