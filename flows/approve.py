@@ -11,7 +11,7 @@ from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import ConfigDict, Field, ValidationError
 
-from flows.asking import close_form
+from flows.approval_form import close_form
 from flows.locks import waiting_lock
 from flows.log_lines import record_log_lines
 from flows.rollout import LOCK_TIMEOUT_SECONDS, busy, roll_out, settle

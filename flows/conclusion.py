@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from flows.asking import ask_in_prefect, close_form
+from flows.approval_form import ask_in_prefect, close_form
 from flows.outcome import Status
 from flows.rollout import roll_out
 from tasks.contracts.artifacts import GateDecision, RegisteredVersion, ServedVersion

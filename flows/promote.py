@@ -5,7 +5,7 @@ import logging
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.asking import close_form
+from flows.approval_form import close_form
 from flows.log_lines import record_log_lines
 from flows.rollout import roll_out, settle, switch_champion
 from tasks.contracts.artifacts import RegisteredVersion, ServedVersion

@@ -17,19 +17,20 @@ from click.testing import CliRunner
 
 from flows import cli as cli_module
 from flows.cli import cli
-from flows.command import terminal as _terminal
+from flows.commands import run
+from flows.commands.options import terminal as _terminal
 from flows.monitor import state_name
 from flows.outcome import Outcome, curl_line, one_line
-from flows.overview import disagreement
 from flows.retrain import check_room, one_at_a_time
-from flows.terminal import headline, render_outcome
+from flows.terminal.outcome import headline, render_outcome
+from flows.terminal.overview import disagreement
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import EnvironmentProblem
 from tasks.contracts.home import Home
 from tasks.registry.ledger import append_to_ledger
 
 COMMANDS = ["approve", "compare", "data", "doctor", "down", "history", "join", "monitor", "plan", "promote"]
-COMMANDS += ["reject", "rollback", "run", "status", "sweep", "up"]
+COMMANDS += ["ratings", "reject", "rollback", "run", "status", "sweep", "up"]
 
 
 def llm_retrain(*arguments, home):
@@ -227,11 +228,11 @@ def test_the_link_to_a_run_leads_to_the_server_that_has_it(home, monkeypatch):
     monkeypatch.setenv("LLM_RETRAIN_MLFLOW_PORT", "5999")
     monkeypatch.setenv("LLM_RETRAIN_PREFECT_PORT", "4299")
     own = RetrainConfig.model_validate({"registry": {"tracking_uri": "http://mlflow.example"}})
-    assert cli_module._links(own, home, places)["MLflow"] == "http://mlflow.example/#/experiments/1/runs/abc"
-    ours = cli_module._links(RetrainConfig(), home, places)["MLflow"]
+    assert run._links(own, home, places)["MLflow"] == "http://mlflow.example/#/experiments/1/runs/abc"
+    ours = run._links(RetrainConfig(), home, places)["MLflow"]
     assert ours.startswith("http://127.0.0.1:5999/#/experiments/1/runs/abc")
     assert "llm-retrain up" in ours
-    prefect = cli_module._links(RetrainConfig(), home, places)["Prefect"]
+    prefect = run._links(RetrainConfig(), home, places)["Prefect"]
     assert prefect.startswith("http://127.0.0.1:4299/runs/flow-run/def")
 
 

@@ -12,7 +12,7 @@ from registered_versions import CONFIG, EVALUATION, GOOD, METRICS, POOR, ROWS, T
 from rich.console import Console
 
 from flows.cli import cli
-from flows.comparison_terminal import render_comparison
+from flows.terminal.comparison import render_comparison
 from tasks.contracts.artifacts import Predictions
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.jsonl import read_jsonl, write_jsonl

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from flows.cli import cli
-from flows.data_commands import data
+from flows.commands.data import data
 from tasks.contracts.jsonl import digest_of_file
 from tasks.contracts.store import Store
 
@@ -143,7 +143,7 @@ def test_why_and_erase_follow_a_record_through_the_versions(call, config):
 
 def test_erase_names_versions_row_sets_and_models_that_still_hold_the_record(call, config, monkeypatch):
     built = call("build", "--config", config, "--json")
-    monkeypatch.setattr("flows.data_commands._models_by_version", lambda *_: {built["digest"]: [3, 4], "other": [5]})
+    monkeypatch.setattr("flows.commands.data._models_by_version", lambda *_: {built["digest"]: [3, 4], "other": [5]})
     said = call("erase", "Ada Lovelace", "--reason", "she asked", "--json")
     held = said["held_by"]
     assert (held["versions"], held["models"]) == ([built["digest"]], [3, 4])

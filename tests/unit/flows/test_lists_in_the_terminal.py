@@ -2,8 +2,8 @@
 
 from rich.console import Console
 
-from flows.overview import render_overview
-from flows.terminal import render_history
+from flows.terminal.outcome import render_history
+from flows.terminal.overview import render_overview
 
 LONG = "started by hand because somebody asked for it, and for many more reasons than fit into a line"
 VERSION = {"version": 12, "aliases": "champion, previous", "verdict": "inconclusive", "baseline": "champion"}
@@ -22,8 +22,8 @@ def shown(render, *told):
 
 
 def test_history_keeps_times_and_verdicts_whole():
-    text = shown(render_history, [VERSION], [MOVE], "rougeL")
-    for whole in ("11-23 02:45", "rolled back", "inconclusive"):
+    text = shown(render_history, [VERSION | {"preferred": ["people prefer it in 7 of 9 rows"]}], [MOVE], "rougeL")
+    for whole in ("11-23 02:45", "rolled back", "inconclusive", "people prefer it in 7 of 9 rows"):
         assert whole in text
 
 

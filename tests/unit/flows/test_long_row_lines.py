@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from flows.outcome import Outcome
-from flows.terminal import long_row_lines, render_outcome
+from flows.terminal.outcome import long_row_lines, render_outcome
 
 SCORE = {"rougeL": {"value": 0.5, "low": 0.4, "high": 0.6}}
 

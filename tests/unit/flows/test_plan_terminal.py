@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from flows.plan_command import render_plan
+from flows.commands.plan import render_plan
 
 NO_ROWS = {"rows": 30, "rows_left_out": 0, "rows_cut_off": 0}
 ADVICE = [

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from flows.cli import cli
 from flows.comparison import compare_versions
-from flows.overview import version_lines
 from flows.ratings import export_sheet, pairs_to_rate, read_sheet
-from flows.terminal import render_history
+from flows.terminal.outcome import render_history
+from flows.terminal.overview import version_lines
 from tasks.contracts.errors import EvaluationError, RegistryError
 from tasks.contracts.jsonl import read_jsonl
 from tasks.registry.people import preferences_by_people

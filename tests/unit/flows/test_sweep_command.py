@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from flows.cli import cli
-from flows.sweep_terminal import render_sweep
+from flows.terminal.sweep import render_sweep
 from tasks.contracts.config import validate_config
 from tasks.contracts.errors import ConfigError
 from tasks.contracts.home import Home

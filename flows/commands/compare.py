@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from flows.command import config_options, json_option, terminal
+from flows.commands.options import config_options, json_option, terminal
 from tasks.contracts.config import load_config
 from tasks.contracts.home import Home
 
@@ -27,7 +27,7 @@ def compare(
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
         from flows.comparison import compare_versions
-        from flows.comparison_terminal import render_comparison
+        from flows.terminal.comparison import render_comparison
 
         facts = compare_versions(first, second, config, home)
         if as_json:

@@ -1,20 +1,58 @@
-"""`llm-retrain approve` and `reject`: a person's decision on a version that waits for one."""
+"""`llm-retrain promote`, `rollback`, `approve` and `reject`: who answers, decided by a person."""
 
 import getpass
 import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from flows.command import config_options, json_option, recorded_flow, terminal
+from flows.commands.options import config_options, json_option, recorded_flow, terminal
 from tasks.contracts.config import load_config
 from tasks.contracts.home import Home
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tasks.contracts.artifacts import ServedVersion
+
+
+@click.command()
+@click.argument("version", type=int)
+@config_options
+@click.option("--reason", default="promoted by hand", show_default=True, help="Why; goes to the ledger.")
+@json_option
+def promote(
+    version: int, preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool
+) -> None:
+    """Make VERSION the champion, if it loads and answers as evaluated."""
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with terminal(home, as_json) as console:
+        from flows.promote import promote as promote_flow
+
+        with recorded_flow(home):
+            served = promote_flow(version=version, reason=reason, config=config)
+        _say_served(console, as_json, served)
+
+
+@click.command()
+@click.option("--to", type=int, metavar="VERSION", help="Return to this one, which was champion once.")
+@config_options
+@click.option("--reason", default="rolled back by hand", show_default=True, help="Why; goes to the ledger.")
+@json_option
+def rollback(
+    to: int | None, preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool
+) -> None:
+    """Return to the champion before this one, or to an earlier one, if it loads and answers as evaluated."""
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with terminal(home, as_json) as console:
+        from flows.promote import rollback as rollback_flow
+
+        with recorded_flow(home):
+            served = rollback_flow(reason=reason, to=to, config=config)
+        _say_served(console, as_json, served)
 
 
 def _deciding(command: Callable[..., None]) -> Callable[..., None]:
@@ -75,5 +113,11 @@ def _decide(
         elif served is None:
             console.print(f"Version {version} is rejected; the champion has not changed.")
         else:
-            note = f"Version {served.version} is champion ({served.triton_model}). {served.note}"
-            console.print(note, markup=False)
+            _say_served(console, False, served)
+
+
+def _say_served(console: "Console", as_json: bool, served: Any) -> None:
+    if as_json:
+        click.echo(json.dumps(asdict(served), ensure_ascii=False))
+    else:
+        console.print(f"Version {served.version} is champion ({served.triton_model}). {served.note}", markup=False)

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.outcome import one_line
-from flows.terminal import colour_of, render_preferred, spelled_interval
+from flows.terminal.outcome import colour_of, render_preferred, spelled_interval
 
 _FACTS = {
     "verdict": "verdict",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from flows.command import config_options, terminal
+from flows.commands.options import config_options, terminal
 from tasks.contracts.config import load_config
 from tasks.contracts.home import Home
 

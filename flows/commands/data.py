@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.command import config_options, json_option, terminal
+from flows.commands.options import config_options, json_option, terminal
 from tasks.contracts.config import RetrainConfig, load_config
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import digest_of_file
@@ -35,7 +35,7 @@ def build(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_
     """Read, clean and divide the rows, and account for each; nothing is trained."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
-        from flows.data_terminal import render_built, render_version
+        from flows.terminal.data import render_built, render_version
 
         store = Store(home.store)
         before = {entry.path: entry.made_at for entry in store.entries("dataset")}
@@ -58,7 +58,7 @@ def show(version: str, plot: Path | None, rows: int, as_json: bool) -> None:
     """Show what VERSION (the beginning of a digest; by default the one made last) holds, and what others there are."""
     home = Home.from_environment()
     with terminal(home, as_json) as console:
-        from flows.data_terminal import render_profile, render_rows, render_version, render_versions
+        from flows.terminal.data import render_profile, render_rows, render_version, render_versions
         from tasks.data.plot import write_plot
         from tasks.data.versions import SPLITS, chosen_version, data_versions, profile, sample_rows
 
@@ -86,7 +86,7 @@ def diff(first: str, second: str, plot: Path | None, as_json: bool) -> None:
     """Show how version FIRST and version SECOND (by default the one made last) differ."""
     home = Home.from_environment()
     with terminal(home, as_json) as console:
-        from flows.data_terminal import render_difference
+        from flows.terminal.data import render_difference
         from tasks.data.plot import write_plot
         from tasks.data.versions import chosen_version, compare
 
@@ -110,7 +110,7 @@ def why(record: str, preset: str | None, file: Path | None, overrides: tuple[str
     """Say where each version has RECORD (the beginning of a row's id, or text in it), why, and which models saw it."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
-        from flows.data_terminal import render_sightings
+        from flows.terminal.data import render_sightings
         from tasks.data.records.as_read import find
         from tasks.data.records.erasure import erased_before
         from tasks.data.records.sightings import with_lines
@@ -140,7 +140,7 @@ def erase(
     """
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
-        from flows.data_terminal import render_erased_before, render_holders, render_sightings
+        from flows.terminal.data import render_erased_before, render_holders, render_sightings
         from tasks.data.records.as_read import find_one
         from tasks.data.records.erasure import erase as put_on_the_list
         from tasks.data.records.erasure import erased_before

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows.outcome import one_line
-from flows.terminal import short_time
+from flows.terminal.outcome import short_time
 from tasks.contracts.config import RetrainConfig, ServingSection
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.home import Home

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.command import config_options, json_option, terminal
+from flows.commands.options import config_options, json_option, terminal
 from tasks.contracts.config import load_config
 from tasks.contracts.home import Home
 from tasks.contracts.store import Store
@@ -46,7 +46,7 @@ def plan(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_j
     """
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json) as console:
-        from flows.data_commands import build_version
+        from flows.commands.data import build_version
         from tasks.data.ingest import Place
         from tasks.data.replay import prepare_replay
         from tasks.training.adapter import TrainingJob

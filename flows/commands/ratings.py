@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flows.command import config_options, json_option, terminal
+from flows.commands.options import config_options, json_option, terminal
 from tasks.contracts.config import load_config
 from tasks.contracts.home import Home
 

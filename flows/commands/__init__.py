@@ -1,0 +1,1 @@
+"""A file for each command of `llm-retrain`, or for a few that belong together."""

@@ -1,0 +1,69 @@
+"""`llm-retrain up`, `down` and `doctor`: the servers, and the machine they run on."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from flows.commands.options import config_options, json_option, terminal
+from tasks.contracts.config import RetrainConfig, load_config
+from tasks.contracts.home import Home
+
+
+@click.command()
+@config_options
+def up(preset: str | None, file: Path | None, overrides: tuple[str, ...]) -> None:
+    """Start Prefect, MLflow, Triton and the worker that executes the deployments."""
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with terminal(home, as_json=False) as console:
+        from flows.services import render_states
+        from flows.services import up as start
+
+        states = start(home, config)
+        _ask_again(home, config)
+        render_states(console, states)
+
+
+@click.command()
+def down() -> None:
+    """Stop what `up` and `run` started."""
+    home = Home.from_environment()
+    with terminal(home, as_json=False) as console:
+        from flows.services import down as stop
+        from flows.services import render_states
+
+        render_states(console, stop(home))
+
+
+@click.command()
+@config_options
+@json_option
+def doctor(preset: str | None, file: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Check the machine: Python, pins, disk, memory, processor, ports, Triton; and the ledger."""
+    config, home = load_config(preset, file, overrides), Home.from_environment()
+    with terminal(home, as_json) as console:
+        from flows.doctor import examine, render_findings
+
+        findings = examine(home, config.serving, config.base_model)
+        if as_json:
+            click.echo(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
+        else:
+            render_findings(console, findings)
+    sys.exit(1 if any(finding.ok == "problem" for finding in findings) else 0)
+
+
+def _ask_again(home: Home, config: RetrainConfig) -> None:
+    """Bring what waits for a decision before a person: it may have been made before there was a server."""
+    from tasks.registry.approvals import open_request
+
+    request = open_request(home, config.registry.model_name)
+    if request is not None:
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        from flows.approval_form import ask_in_prefect
+        from flows.services import prefect_api_url
+
+        with temporary_settings({PREFECT_API_URL: prefect_api_url(home)}):
+            ask_in_prefect(request, config)
