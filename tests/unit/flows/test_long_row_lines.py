@@ -10,7 +10,7 @@ from flows.terminal.outcome import long_row_lines, render_outcome
 SCORE = {"rougeL": {"value": 0.5, "low": 0.4, "high": 0.6}}
 
 
-def shown(long_rows):
+def shown(long_rows, preferences=()):
     outcome = Outcome(
         "rejected",
         "reject",
@@ -25,11 +25,17 @@ def shown(long_rows):
         "",
         {},
         long_rows=long_rows,
+        preferences=preferences,
     )
     console = Console(file=io.StringIO(), width=120)
     render_outcome(console, outcome, {})
     assert outcome.to_json()["long_rows"] == long_rows
     return console.file.getvalue()
+
+
+def test_whose_answers_a_judge_preferred_is_a_line_of_the_outcome():
+    assert "• The judge (m[b]) preferred it" in shown({}, ("The judge (m[b]) preferred it.",))
+    assert "judge" not in shown({})
 
 
 def test_rows_left_out_and_cut_off_are_lines_of_the_outcome():
