@@ -126,8 +126,8 @@ def warn_of_few(dataset: DatasetRef, evaluation_rows: RowSet | None, data: DataS
     """Say it when fewer rows are evaluated than were asked for, unless they are of a set of their own."""
     if dataset.recent_rows < data.recent_eval_rows:
         log.warning(
-            "data.recent_eval_rows is %d, but the recent set has %d rows: at most %d %% of the prompts that the frozen "
-            "version neither trained on nor evaluated are held out",
+            "data.recent_eval_rows is %d, but the recent set has %d rows: of the prompts that the frozen version "
+            "neither trained on nor evaluated at most %d %% are held out, and fewer where prompts are alike",
             *(data.recent_eval_rows, dataset.recent_rows, HELD_OUT_PERCENT),
         )
     if dataset.eval_rows < data.eval_rows and evaluation_rows is None and not data.frozen_evaluation:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_ANOTHER_DRAW = 0x5EED5E75
+"""The split has drawn by the seed itself: of what it left, small numbers are mostly rows that are like others."""
+
 
 def choose_recent(
     index: Index,
@@ -45,7 +48,7 @@ def choose_recent(
 
     is_frozen = index.origin >= FROZEN  # what the frozen version evaluates and trained on
     firsts = np.flatnonzero((index.origin == SOURCES) & is_first)
-    number = drawn(index.prompt[firsts], data.seed)
+    number = drawn(index.prompt[firsts], data.seed ^ _ANOTHER_DRAW)
     group = equal_groups(np.concatenate([index.prompt[firsts], index.prompt[is_frozen]]))
     is_new = ~np.isin(group[: len(firsts)], group[len(firsts) :])
     numbers = np.unique(number[is_new])[: data.recent_eval_rows]

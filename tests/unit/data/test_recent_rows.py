@@ -137,6 +137,20 @@ def test_a_new_row_takes_no_near_twin_along_that_was_trained_on(build):
     assert not {prompt[:100] for prompt in recent} & beginnings
 
 
+def test_what_the_frozen_versions_own_draw_left_over_is_not_what_is_drawn(build):
+    """That draw takes the smallest numbers but for paraphrases, so the same numbers again would be these alone."""
+    draw = random.Random(4)
+    asks = [sentence(draw, 40) for _ in range(120)]
+    again = [f"{ask} {sentence(draw, 1)}" for ask in asks[:40]]
+    pool = [{"instruction": ask, "output": sentence(draw, 30)} for ask in [*asks, *again]]
+    first = build(pool, near_duplicates=0.8, train_rows=10, eval_rows=30)
+    second = build(pool, near_duplicates=0.8, train_rows=10, frozen_evaluation=first.digest, recent_eval_rows=15)
+    paraphrased = {ask[:100] for ask in asks[:40]}
+    recent = [row["messages"][0]["content"] for row in rows_of(second, of_set="recent")]
+    assert len(recent) >= 7
+    assert sum(text[:100] in paraphrased for text in recent) < len(recent) / 2
+
+
 def test_what_the_frozen_version_trained_on_is_known_in_todays_wording(build):
     first = build(records(range(60), "Is it ml"))
     terms = {"step": "terms", "terms": {"ml": "millilitres"}}
