@@ -98,7 +98,7 @@ def outcome_of(
         examples=report.examples,
         scores=_plain(report.scores),
         differences=_plain(report.differences),
-        samples=tuple({k: v for k, v in row.items() if k not in ("id", "slice", "scores")} for row in rows[:3]),
+        samples=tuple({k: v for k, v in row.items() if k not in ("id", "slice", "set", "scores")} for row in rows[:3]),
         served=asdict(served) if served else None,
         question={"prompt": asked["messages"][-1]["content"], "answer": asked["answer"]} if is_served else {},
         curl=curl_line(asked["messages"], config) if is_served else "",

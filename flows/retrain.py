@@ -4,7 +4,7 @@ import logging
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prefect import flow
@@ -29,7 +29,14 @@ from tasks.data.ingest import Place
 from tasks.data.replay import check_replay
 from tasks.data.steps import build_dataset_task, ingest_rows, prepare_replay
 from tasks.evaluation.judging.steps import ask_judge, check_judge
-from tasks.evaluation.steps import build_report, decide, look_for_canaries, write_review
+from tasks.evaluation.steps import (
+    ask_general,
+    build_report,
+    decide,
+    look_for_canaries,
+    prepare_general,
+    write_review,
+)
 from tasks.registry.tracking import tracked_run
 from tasks.registry.versions import (
     Candidate,
@@ -118,6 +125,8 @@ class Ground:
     answers: dict[str, Predictions]
     replay: DatasetRef | None
     teacher: BaseModelRef | None
+    general: DatasetRef | None = None
+    general_answers: dict[str, Predictions] = field(default_factory=dict)
 
     @property
     def trained_on(self) -> tuple[DatasetRef, ...]:
@@ -158,6 +167,7 @@ def prepare_ground(
     replay = prepare_replay(config.training.replay, dataset, place)
     on_dataset(dataset)
     ground = Ground(base, dataset, champion, {}, replay, teacher)
+    general = prepare_general(config, ground.trained_on, store)
     plan_training(ground.job(config), home, store, searched)
     systems = {"base": build_servable(base, None, config, home, store)}
     if champion is not None:
@@ -165,7 +175,8 @@ def prepare_ground(
     answers = {
         name: generate_predictions(name, system, dataset, config, home, store) for name, system in systems.items()
     }
-    return replace(ground, answers=answers)
+    general_answers = ask_general(systems, general, home, store)
+    return replace(ground, answers=answers, general=general, general_answers=general_answers)
 
 
 def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[str, str] | None = None) -> Outcome:
@@ -190,9 +201,10 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
         parity = check_parity(base, adapter, candidate, dataset, config, home, store)
         run.log_parity(parity)
         answers["candidate"] = generate_predictions("candidate", candidate, dataset, config, home, store)
+        general = ground.general_answers | ask_general({"candidate": candidate}, ground.general, home, store)
         memorised = look_for_canaries(candidate, config, home, store) if config.training.canaries else None
         judged = ask_judge(answers, champion, config, store) if config.evaluation.judge.url else ()
-        report = build_report(answers, config, store, champion, ground.trained_on, memorised, judged)
+        report = build_report(answers, config, store, champion, ground.trained_on, memorised, judged, general)
         run.log_report(report)
         decision = decide(report, config, champion is not None)
         run.log_decision(decision)

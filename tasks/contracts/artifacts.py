@@ -34,6 +34,7 @@ class DatasetRef:
 
     `rows_read` equals `train_rows` + `eval_rows` + the sum of `rejected`. `steps` has, in the order of the cleaning
     line, each step with the rows it changed and dropped. `made_rows` were made of training rows and stand among them.
+    `recent_rows` of the `eval_rows` are of the recent set.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class DatasetRef:
     eval_digest: str
     steps: list[dict[str, Any]] = field(default_factory=list)
     made_rows: int = 0
+    recent_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -239,6 +241,8 @@ class EvalReport:
         signature: metric → what it was computed with (library version, tokenizer, smoothing).
         confidence: of every interval.
         slices: slice → the rows of it, where there are enough to say anything.
+        sets: "anchor" and "recent" → the rows of it, where rows were held out beside a frozen set.
+        general: what was asked of the general-ability set, which is no part of the scores; None if nothing was.
         leaked_rows: evaluated rows that the candidate was trained on; there should be none.
         served: system → what it is like to its clients.
         memorised: what came out of canaries in the training; None if there were none.
@@ -253,6 +257,8 @@ class EvalReport:
     signature: dict[str, str]
     confidence: float = 0.95
     slices: dict[str, Part] = field(default_factory=dict)
+    sets: dict[str, Part] = field(default_factory=dict)
+    general: Part | None = None
     leaked_rows: int = 0
     served: dict[str, Served] = field(default_factory=dict)
     memorised: Memorised | None = None

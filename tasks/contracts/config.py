@@ -25,7 +25,7 @@ from tasks.contracts.sweep_config import Dimension, SweepSection
 from tasks.contracts.training_config import TrainingSection
 
 PRESETS = PROJECT_ROOT / "deployments" / "presets"
-_PATH_KEYS = {"path", "requests_path", "feedback_path", "forward", "backward", "chat_template"}
+_PATH_KEYS = {"path", "requests_path", "feedback_path", "general_path", "forward", "backward", "chat_template"}
 _MODEL_KEYS = {"source", "teacher"}
 
 
@@ -83,6 +83,12 @@ class DataSection(Section):
         "",
         description="digest of a data version whose evaluation rows are kept, with all that is alike out of training",
     )
+    recent_eval_rows: int = Field(
+        0,
+        ge=0,
+        description="rows beside the frozen ones at most, held out from what that version neither trained on nor "
+        "evaluated; 0: none",
+    )
     cleaning: tuple[CleaningStep, ...] = Field(DEFAULT_STEPS, description="what is done to every row, in this order")
     near_duplicates: float = Field(
         0.8,
@@ -111,6 +117,11 @@ class DataSection(Section):
         if self.frozen_evaluation and self.evaluation_sources:
             raise ValueError(
                 "data.frozen_evaluation and data.evaluation_sources both name an evaluation set; expected one of them"
+            )
+        if self.recent_eval_rows and not self.frozen_evaluation:
+            raise ValueError(
+                f"data.recent_eval_rows is {self.recent_eval_rows} and data.frozen_evaluation is empty; expected the "
+                "digest of the data version that recent rows stand beside"
             )
         return self
 
@@ -195,6 +206,12 @@ class EvaluationSection(Section):
         8, ge=1, description="rows asked a second time, alone: the noise of one model, and how long a client waits"
     )
     judge: JudgeSection = JudgeSection()
+    general: bool = Field(
+        True, description="also ask what the adapter was not trained for, and look for what it made the model forget"
+    )
+    general_path: str = Field(
+        "", description="JSONL of messages to ask for that; empty: the project's own set, in English and Chinese"
+    )
 
 
 class GateSection(Section):
@@ -214,7 +231,14 @@ class GateSection(Section):
     slice_margin: float = Field(
         0.02, gt=0, description="the loss on a protected slice that is still none (the primary metric's own unit)"
     )
-    min_slice_examples: int = Field(20, ge=2, description="fewer evaluated rows of a slice say nothing about it")
+    min_slice_examples: int = Field(
+        20, ge=2, description="fewer evaluated rows of a slice or of a set say nothing about it"
+    )
+    general_margin: float = Field(
+        0.1,
+        gt=0,
+        description="the loss against the base model on the general-ability set that is still none, in nats a token",
+    )
     max_answer_seconds: float = Field(
         0, ge=0, description="19 in 20 answers to a single client must be there after this time; 0: no limit"
     )

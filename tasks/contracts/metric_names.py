@@ -39,13 +39,16 @@ BUILT_IN: dict[str, MetricFacts] = {
         "higher", 3, "share of the reference's JSON fields that the answer has with their value"
     ),
     "perplexity": MetricFacts("lower", 2, "of the references, a token"),
+    "reference_nats": MetricFacts(
+        "lower", 3, "minus the log probability of a reference's token, the mean over the rows"
+    ),
     "length_ratio": MetricFacts("neither", 2, "words of the answers to words of the references"),
     "repetition": MetricFacts("lower", 3, "share of an answer's 4-grams that it has said before"),
     "refusal_rate": MetricFacts("lower", 3, "share of answers that refuse, by their wording"),
     "empty_rate": MetricFacts("lower", 3, "share of answers without a letter, digit or symbol"),
 }
 
-DEFAULT_METRICS = tuple(name for name in BUILT_IN if name not in ("json_valid", "field_accuracy"))
+DEFAULT_METRICS = tuple(name for name in BUILT_IN if name not in ("json_valid", "field_accuracy", "reference_nats"))
 
 
 def facts_of(name: str) -> MetricFacts:

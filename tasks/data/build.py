@@ -16,13 +16,14 @@ from tasks.contracts.augment_config import AugmentSection
 from tasks.contracts.cleaning_config import BlockedStep, CleaningStep, LengthStep, PersonalStep, TermsStep
 from tasks.contracts.config import DataSection
 from tasks.contracts.errors import ConfigError
+from tasks.contracts.evaluation_sets import evaluation_digest
 from tasks.contracts.jsonl import digest_of, digest_of_file
 from tasks.contracts.store import Entry, code_digest, library_versions
 from tasks.data.accounts import ORIGINS, accounts_of, check_not_empty, sum_of, sum_of_steps
 from tasks.data.augment.made_rows import Made, add_made_rows
 from tasks.data.dataset_files import DatasetFiles
 from tasks.data.division.frozen import pair_shadows, rewording_steps, write_marked
-from tasks.data.division.index import EVALUATION, FROZEN, SHADOW, SOURCES, IndexedFile, join_indexes
+from tasks.data.division.index import EVALUATION, FROZEN, KNOWN, SHADOW, SOURCES, IndexedFile, join_indexes
 from tasks.data.division.split import HELD_OUT_PERCENT, NEAR_DUPLICATE, REASONS, Division, divide
 from tasks.data.execution.executors import run_jobs
 from tasks.data.execution.jobs import CODE, Result
@@ -39,7 +40,7 @@ _SETTINGS = {
     *("near_duplicates", "train_rows", "eval_rows", "max_slice_share", "seed", "min_answer_chars", "max_row_chars"),
     "cleaning",
 }
-_FACTS = ("rows_read", "train_rows", "eval_rows", "rejected", "eval_digest", "steps", "made_rows")
+_FACTS = ("rows_read", "train_rows", "eval_rows", "rejected", "eval_digest", "steps", "made_rows", "recent_rows")
 _LARGE_SHARE, _FEW_ROWS = 0.3, 20
 _LIBRARIES = (
     "ahocorasick-rs",
@@ -109,6 +110,7 @@ def _inputs_of(
         "rows": row_sets[0],
         "evaluation_rows": row_sets[1],
         "frozen_evaluation": frozen.facts["eval_digest"] if frozen else None,
+        "recent": {"rows": data.recent_eval_rows, "since": frozen.digest} if frozen and data.recent_eval_rows else None,
         "config": data.model_dump(mode="json", include=_SETTINGS),
         "entities": _entity_inputs(data.cleaning),
         "files": [_digest_of_words(path) for path in files_of(data.cleaning)],
@@ -122,6 +124,12 @@ def _inputs_of(
 
 def warn_of_few(dataset: DatasetRef, evaluation_rows: RowSet | None, data: DataSection) -> None:
     """Say it when fewer rows are evaluated than were asked for, unless they are of a set of their own."""
+    if dataset.recent_rows < data.recent_eval_rows:
+        log.warning(
+            "data.recent_eval_rows is %d, but the recent set has %d rows: of the prompts that the frozen version "
+            "neither trained on nor evaluated at most %d %% are held out, and fewer where prompts are alike",
+            *(data.recent_eval_rows, dataset.recent_rows, HELD_OUT_PERCENT),
+        )
     if dataset.eval_rows < data.eval_rows and evaluation_rows is None and not data.frozen_evaluation:
         log.warning(
             "data.eval_rows is %d, but %d rows are evaluated: at most %d %% of the prompts are held out; "
@@ -154,8 +162,8 @@ class _Build:
         index = replace(index, shadows=pair_shadows(index))
         near = NearRows(index, stems, self.data.near_duplicates) if self.data.near_duplicates else None
         division = divide(index, near, self.data)
-        _warn_of_clusters(division, int((index.origin != SHADOW).sum()), self.data)
-        counted = [number for number, origin in enumerate(origins) if origin != SHADOW]
+        _warn_of_clusters(division, int(index.is_counted.sum()), self.data)
+        counted = [number for number, origin in enumerate(origins) if origin not in (SHADOW, KNOWN)]
         origins, results = [origins[number] for number in counted], [results[number] for number in counted]
         accounts = accounts_of(index, division, self.row_sets, origins, results)
         check_not_empty(accounts, self.row_sets, origins, results, self.data)
@@ -171,7 +179,7 @@ class _Build:
             made = add_made_rows(self.directory, self.data, tokenizer, frozenset(erased))
         return {
             **asdict(sum_of(list(accounts.values()))),
-            "eval_digest": digest_of(evaluated),
+            "eval_digest": evaluation_digest(evaluated),
             "origins": {ORIGINS[origin]: asdict(account) for origin, account in accounts.items()},
             "steps": sum_of_steps(results),
             "clusters": division.clusters,
@@ -180,6 +188,7 @@ class _Build:
             "augmentation": made.counts,
             "augmentation_steps": made.steps,
             "made_rows": made.rows,
+            "recent_rows": len(division.recent),
         }
 
     def _clean(
@@ -192,8 +201,11 @@ class _Build:
         marks = self.work / "erased.json"
         marks.write_bytes(orjson.dumps(erased))  # not in each job: the list may be long
         data = self.data
-        steps = {FROZEN: (), SHADOW: rewording_steps(data.cleaning)}
-        if self.frozen and steps[SHADOW]:
+        rewording = rewording_steps(data.cleaning)
+        steps = {FROZEN: (), SHADOW: rewording, KNOWN: rewording}
+        if self.frozen and data.recent_eval_rows:
+            found.append((KNOWN, self.frozen.path / "train.jsonl"))
+        if self.frozen and rewording:
             write_marked(self.frozen.path / "eval.jsonl", self.work / "shadow.jsonl")
             found.append((SHADOW, self.work / "shadow.jsonl"))
         jobs = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from tasks.contracts.config import DataSection
+from tasks.contracts.evaluation_sets import ANCHOR, RECENT
 from tasks.data.division import split
 from tasks.data.division.index import EVALUATION, Index, load_columns
 from tasks.data.division.split import REASONS, Division
@@ -35,13 +36,27 @@ class DatasetFiles:
     def __init__(self, directory: Path, index: Index, division: Division, data: DataSection) -> None:
         self._directory, self._index, self._division, self._data = directory, index, division, data
 
-    def write_chosen(self) -> list[str]:
-        """Write the rows for training and for evaluation and return the ids of the latter."""
+    def write_chosen(self) -> list[dict[str, str]]:
+        """Write the rows for training and for evaluation and return id and set, if there are sets, of the latter."""
+        train, evaluation = self._division.train, self._division.evaluation
+        sets = self._sets()
         with LineReader(self._index.files) as reader:
-            for name, rows in (("train", self._division.train), ("eval", self._division.evaluation)):
-                with (self._directory / f"{name}.jsonl").open("wb") as file:
-                    file.writelines(reader.lines(*self._places(rows)))
-        return [self._index.id_of(int(row)) for row in self._division.evaluation]
+            with (self._directory / "train.jsonl").open("wb") as file:
+                file.writelines(reader.lines(*self._places(train)))
+            with (self._directory / "eval.jsonl").open("wb") as file:
+                for line, name in zip(reader.lines(*self._places(evaluation)), sets, strict=True):
+                    file.write(_of_set(line, name))
+        ids = (self._index.id_of(int(row)) for row in evaluation)
+        return [{"id": row_id, "set": name} if name else {"id": row_id} for row_id, name in zip(ids, sets, strict=True)]
+
+    def _sets(self) -> list[str]:
+        """Return the set of each evaluation row; empty where there are none."""
+        import numpy as np
+
+        evaluation = self._division.evaluation
+        if not self._data.recent_eval_rows:
+            return [""] * len(evaluation)
+        return [RECENT if is_recent else ANCHOR for is_recent in np.isin(evaluation, self._division.recent)]
 
     def write_rejected(self, stems: list[Path], malformed: Iterable[dict[str, Any]], work: Path) -> None:
         """Write what is in neither.
@@ -138,6 +153,15 @@ class DatasetFiles:
         """Say whether a row has the prompt of a frozen one only as that is worded today."""
         about = int(self._division.about[row])
         return about >= 0 and bool((self._index.prompt[row] != self._index.prompt[about]).any())
+
+
+def _of_set(line: bytes, name: str) -> bytes:
+    """Return the line of an evaluation row with its set; one that was frozen may have another, or one too many."""
+    if not name and b',"set":' not in line:
+        return line
+    row = orjson.loads(line)
+    row.pop("set", None)
+    return row_line({**row, "set": name} if name else row)
 
 
 def _write_malformed(record: dict[str, Any], writer: LineWriter) -> bytes:

@@ -4,7 +4,7 @@
 
 The last message is the assistant's (the answer); the messages before it are the prompt. A preference pair has the
 answer that was not chosen as "rejected" beside them. The id is the digest of the messages (and of the rejected answer),
-so the same conversation has the same id wherever it comes from.
+so the same conversation has the same id wherever it comes from. An evaluation row may have the set it is of as "set".
 """
 
 import hashlib

@@ -11,6 +11,7 @@ from itertools import islice
 import orjson
 
 from tasks.contracts.errors import DataError
+from tasks.contracts.evaluation_sets import evaluation_digest
 from tasks.contracts.jsonl import digest_of
 from tasks.contracts.store import Entry, Store, damage_of
 from tasks.contracts.twins import folded
@@ -103,7 +104,7 @@ def frozen_dataset(store: Store, digest: str) -> Entry:
     """
     found = find_dataset(store, digest, "data.frozen_evaluation")
     damage = damage_of(found.path)
-    if not damage and digest_of([row["id"] for row in rows_of(found, "eval")]) != found.facts["eval_digest"]:
+    if not damage and evaluation_digest(rows_of(found, "eval")) != found.facts["eval_digest"]:
         damage = "its manifest has another digest of the evaluation rows"
     if damage:
         raise DataError(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from tasks.contracts.artifacts import Difference, EvalReport, Finding, GateDecision, Outcome
 from tasks.contracts.canaries import ALTERNATIVES
 from tasks.contracts.config import GateSection
-from tasks.contracts.metric_names import facts_of
+from tasks.evaluation.general_ability import general_ability
 from tasks.evaluation.judge_rule import JudgeRule
-from tasks.evaluation.significance import POWER, examples_needed, holm, spelled_p_value
+from tasks.evaluation.sets_agree import sets_agree
+from tasks.evaluation.significance import POWER, examples_needed, holm, improvement, spelled_p_value
 
 
 def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDecision:
@@ -33,6 +34,10 @@ def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDec
     - `gate.judge` fails if the judge significantly prefers the baseline's answers; "guard" corrects that together with
       the guarded metrics, "require" passes only if it significantly prefers the candidate's. Without enough verdicts
       it is open.
+    - where rows are of an anchor and of a recent set, the rule is open if the gains on the two differ significantly (an
+      alarm), or if a set has too few rows.
+    - the general-ability set, where it was asked, passes if a loss of `gate.general_margin` against the base model is
+      ruled out (non-inferiority), and fails if the loss is surely larger.
     - `gate.max_answer_seconds` and `gate.max_servable_mb` fail what is slower or larger; what was not measured is open.
 
     Args:
@@ -46,7 +51,8 @@ def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDec
     if missing:
         needed = gate.min_examples if report.examples < gate.min_examples else None
         return GateDecision("inconclusive", baseline, tuple(each.sentence for each in missing), needed, missing)
-    findings = [*case.blocks(), case.primary(), *case.noise(), *case.guarded(), *case.slices(), *case.budgets()]
+    findings = [*case.blocks(), case.primary(), *case.noise(), *case.guarded(), *case.slices()]
+    findings += [*sets_agree(report, gate, baseline), *general_ability(report, gate), *case.budgets()]
     findings.sort(key=lambda finding: ("failed", "open", "passed").index(finding.outcome))
     reasons = tuple(finding.sentence for finding in findings)
     outcomes = {finding.outcome for finding in findings}
@@ -238,15 +244,6 @@ class _Case:
 
     def _seen(self, metric: str, against: str) -> Difference:
         return self.report.differences[against][metric]
-
-
-def improvement(metric: str, difference: Difference) -> Difference:
-    """Return a difference as a gain: the higher the better, whichever way the metric counts."""
-    if facts_of(metric).better != "lower":
-        return difference
-    return Difference(
-        -difference.value, -difference.high, -difference.low, p_better=difference.p_worse, p_worse=difference.p_better
-    )
 
 
 def _is_evidence(difference: Difference) -> bool:

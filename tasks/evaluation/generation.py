@@ -32,6 +32,7 @@ def generate_predictions(
     log_path: Path,
     listener: Listener = ignore_event,
     server: EvaluationServer | None = None,
+    max_new_tokens: int | None = None,
 ) -> Predictions:
     """Return the model's greedy answers to `eval.jsonl`, generating them only if the store has none.
 
@@ -43,6 +44,7 @@ def generate_predictions(
         log_path: the process's log.
         listener: called with each event.
         server: what holds the model while it is asked; without one the engine runs in a process of its own.
+        max_new_tokens: the longest answer of an engine in a process; as the model is served if there is none.
 
     Raises:
         EvaluationError: the engine or the server failed, or answered another number of rows than it was asked.
@@ -52,6 +54,7 @@ def generate_predictions(
         "servable": servable.digest,
         "eval_rows": dataset.eval_digest,
         "asked_again": asked_again,
+        "max_new_tokens": max_new_tokens,
         "code": code_digest("tasks/evaluation/generation.py", "tasks/evaluation/generation_process.py"),
         "libraries": library_versions("tokenizers", "jinja2", *_RUNTIMES[servable.engine]),
     }
@@ -79,6 +82,7 @@ def generate_predictions(
             "rows": str(dataset.path / "eval.jsonl"),
             "out": str(out / PREDICTIONS),
             "asked_again": asked_again,
+            "max_new_tokens": max_new_tokens,
         }
         events = run_worker(
             "tasks.evaluation.generation_process", spec, log_path, EvaluationError, listener, _MEMORY_HINT

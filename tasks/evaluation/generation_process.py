@@ -19,7 +19,8 @@ def run(spec: dict[str, Any]) -> None:
     engine = load_engine(Path(spec["version_directory"]))
     rows = list(read_jsonl(Path(spec["rows"])))
     predictions: list[dict[str, Any]] = [{}] * len(rows)
-    for count, (position, answer, likelihood) in enumerate(answers_of(engine, rows), start=1):
+    answers = answers_of(engine, rows, spec.get("max_new_tokens"))
+    for count, (position, answer, likelihood) in enumerate(answers, start=1):
         predictions[position] = record_of(rows[position], answer, likelihood)
         say("answer", row=count, new_tokens=answer.new_tokens)
     for row, prediction in zip(rows[: spec["asked_again"]], predictions, strict=False):
@@ -30,17 +31,19 @@ def run(spec: dict[str, Any]) -> None:
     write_jsonl(Path(spec["out"]), predictions)
 
 
-def answers_of(engine: Any, rows: list[dict[str, Any]]) -> Iterator[tuple[int, Any, Any]]:
+def answers_of(
+    engine: Any, rows: list[dict[str, Any]], max_new_tokens: int | None = None
+) -> Iterator[tuple[int, Any, Any]]:
     """Yield a row's position, its answer and how likely its reference is, as far as the engine says.
 
     The engine of a version that was built before engines answered many rows answers one.
     """
     conversations = [row["messages"][:-1] for row in rows]
     if hasattr(engine, "generate_many"):
-        yield from engine.generate_many(conversations, [row["messages"][-1]["content"] for row in rows])
+        yield from engine.generate_many(conversations, [row["messages"][-1]["content"] for row in rows], max_new_tokens)
         return
     for position, messages in enumerate(conversations):
-        yield position, engine.generate(messages), None
+        yield position, engine.generate(messages, max_new_tokens), None
 
 
 def record_of(row: dict[str, Any], answer: Any, likelihood: Any) -> dict[str, Any]:
@@ -48,6 +51,7 @@ def record_of(row: dict[str, Any], answer: Any, likelihood: Any) -> dict[str, An
     return {
         "id": row["id"],
         "slice": row["slice"],
+        **({"set": row["set"]} if "set" in row else {}),
         "messages": row["messages"][:-1],
         "reference": row["messages"][-1]["content"],
         "answer": answer.text,

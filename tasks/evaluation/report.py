@@ -8,12 +8,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.contracts.artifacts import EvalReport, Memorised, Predictions, Preference
+from tasks.contracts.artifacts import EvalReport, Memorised, Part, Predictions, Preference
 from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.jsonl import digest_of_file, write_jsonl
 from tasks.contracts.metric_names import BUILT_IN, brought_along
 from tasks.contracts.store import Store, code_digest, entry_at
+from tasks.evaluation.general_set import score_general
 from tasks.evaluation.markdown import render
 from tasks.evaluation.scoring import SYSTEMS, Scored, score_systems
 from tasks.evaluation.side_by_side import SideBySide, count_learned, read_side_by_side
@@ -30,6 +31,7 @@ def build_report(
     trained_on: tuple[Path, ...] = (),
     memorised: Memorised | None = None,
     preferences: tuple[Preference, ...] = (),
+    general: dict[str, Predictions] | None = None,
 ) -> EvalReport:
     """Score the systems on the rows they all answered, or find the report that did.
 
@@ -42,6 +44,7 @@ def build_report(
         trained_on: the candidate's own: rows that stand in them are counted, and the gate refuses such a report.
         memorised: what came out of canaries in the candidate's training, if there were any.
         preferences: whose answers a judge preferred, if one was asked.
+        general: system → its answers to the general-ability set, if that was asked.
 
     Raises:
         EvaluationError: a system is missing, the systems did not answer the same rows in the same order, or the
@@ -64,6 +67,7 @@ def build_report(
         "candidate_learned": [digest_of_file(path) for path in trained_on],
         "memorised": asdict(memorised) if memorised else None,
         "preferences": [asdict(each) for each in preferences],
+        "general": {system: answered.digest for system, answered in general.items()} if general else None,
     }
     inputs = {
         **context,
@@ -75,7 +79,10 @@ def build_report(
     def write(directory: Path) -> dict[str, Any]:
         rows = read_side_by_side(ordered, *known)
         scored, leaked = score_systems(rows, evaluation), count_learned(rows, trained_on)
-        return write_report(directory, rows, scored, context, leaked, memorised, preferences)
+        asked, part = score_general(general, evaluation) if general else (None, None)
+        if asked is not None:
+            write_jsonl(directory / "general.jsonl", asked.records())
+        return write_report(directory, rows, scored, context, leaked, memorised, preferences, part)
 
     return load_report(store.produce("report", inputs, write).path)
 
@@ -88,6 +95,7 @@ def write_report(
     leaked_rows: int = 0,
     memorised: Memorised | None = None,
     preferences: tuple[Preference, ...] = (),
+    general: Part | None = None,
 ) -> dict[str, Any]:
     """Write `report.json`, `report.md` and `predictions.jsonl` and return their facts.
 
@@ -99,6 +107,7 @@ def write_report(
         leaked_rows: evaluated rows that the candidate was trained on.
         memorised: what came out of canaries, if there were any.
         preferences: whose answers a judge preferred, if one was asked.
+        general: what the general-ability set says, if it was asked.
     """
     confidence = context["evaluation"]["confidence"]
     report = EvalReport(
@@ -109,6 +118,7 @@ def write_report(
         leaked_rows=leaked_rows,
         memorised=memorised,
         preferences=preferences,
+        general=general,
         **{name: part for name, part in scored._asdict().items() if name != "of_rows"},
     )
     facts = asdict(report)

@@ -31,13 +31,14 @@ class Scored(NamedTuple):
     differences: dict[str, dict[str, Difference]]
     signature: dict[str, str]
     slices: dict[str, Part]
+    sets: dict[str, Part]
     served: dict[str, Served]
     of_rows: list[dict[str, dict[str, float]]]
     """A row's own scores: system → metric → score, of corpus metrics that of a corpus of one row."""
 
 
 def score_systems(rows: SideBySide, evaluation: EvaluationSection) -> Scored:
-    """Score every system against the references, over all rows and over those of each slice.
+    """Score every system against the references, over all rows and over those of each slice and set.
 
     Args:
         rows: references, and the answers of "base", "candidate", and "champion" if there is one.
@@ -53,14 +54,10 @@ def score_systems(rows: SideBySide, evaluation: EvaluationSection) -> Scored:
         silent = ", ".join(system for system in rows.answers if system not in rows.likelihoods)
         log.warning("%s is left out: it is not known how likely the references are to %s", name, silent)
     whole = _part_of(measured, evaluation)
-    slices = {}
-    names = sorted(set(rows.slices))
-    for name in names if len(names) > 1 else ():
-        places = [place for place, slice_name in enumerate(rows.slices) if slice_name == name]
-        if len(places) >= FEWEST_OF_SLICE:
-            slices[name] = _part_of(_only(measured, places), evaluation)
+    slices = _parts(measured, rows.slices if len(set(rows.slices)) > 1 else [], FEWEST_OF_SLICE, evaluation)
+    sets = _parts(measured, rows.sets, 1, evaluation)
     served = {system: _served(system, rows, evaluation) for system in whole.scores}
-    return Scored(whole.scores, whole.differences, signature, slices, served, _of_rows(measured))
+    return Scored(whole.scores, whole.differences, signature, slices, sets, served, _of_rows(measured))
 
 
 def _of_rows(measured: dict[str, Measured]) -> list[dict[str, dict[str, float]]]:
@@ -138,6 +135,18 @@ def _part_of(measured: dict[str, Measured], evaluation: EvaluationSection) -> Pa
     )
 
 
+def _parts(
+    measured: dict[str, Measured], names: Sequence[str], fewest: int, evaluation: EvaluationSection
+) -> dict[str, Part]:
+    """Return what the rows of each name say on their own, where there are as many as `fewest`."""
+    parts = {}
+    for name in sorted(set(names)):
+        places = [place for place, its_name in enumerate(names) if its_name == name]
+        if len(places) >= fewest:
+            parts[name] = _part_of(_only(measured, places), evaluation)
+    return parts
+
+
 def _only(measured: dict[str, Measured], places: list[int]) -> dict[str, Measured]:
     return {
         name: Measured({system: rows[places] for system, rows in each.statistics.items()}, each.score_sums)
@@ -158,12 +167,13 @@ def metrics_for(names: tuple[str, ...]) -> "list[tuple[ExampleMetric, list[str]]
     from tasks.evaluation.metrics.chrf import Chrf
     from tasks.evaluation.metrics.exact import Exact
     from tasks.evaluation.metrics.perplexity import Perplexity
+    from tasks.evaluation.metrics.reference_nats import ReferenceNats
     from tasks.evaluation.metrics.rouge import Rouge
     from tasks.evaluation.metrics.structured import Structured
     from tasks.evaluation.metrics.user_metric import UserMetric
 
     found: list[tuple[ExampleMetric, list[str]]] = []
-    for kind in (Rouge, Bleu, Chrf, Exact, Structured, Perplexity, LengthRatio, AnswerShape):
+    for kind in (Rouge, Bleu, Chrf, Exact, Structured, Perplexity, ReferenceNats, LengthRatio, AnswerShape):
         wanted = [name for name in kind.names if name in names]
         if wanted:
             found.append((kind(), wanted))

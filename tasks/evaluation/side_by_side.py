@@ -31,6 +31,7 @@ class SideBySide:
         seconds: system → how long it took for these.
         bytes: system → its size.
         conversations: each prompt as messages.
+        sets: the set of each row; empty where rows are of none.
     """
 
     ids: list[str]
@@ -43,13 +44,15 @@ class SideBySide:
     seconds: dict[str, list[float]] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
     conversations: list[list[dict[str, str]]] = field(default_factory=list)
+    sets: list[str] = field(default_factory=list)
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield a flat object a row: id, slice, prompt, reference, and each system's answer under its name."""
+        """Yield a flat object a row: id, slice, set, prompt, reference, and each system's answer under its name."""
         for position, row_id in enumerate(self.ids):
             yield {
                 "id": row_id,
                 **({"slice": self.slices[position]} if self.slices else {}),
+                **({"set": self.sets[position]} if self.sets else {}),
                 "prompt": self.prompts[position],
                 "reference": self.references[position],
                 **{system: texts[position] for system, texts in self.answers.items()},
@@ -97,6 +100,7 @@ def read_side_by_side(predictions: dict[str, Predictions], *learned: Path) -> Si
         seconds={system: [line["seconds"] for line in others if "seconds" in line] for system, others in lines.items()},
         bytes={system: answered.servable_bytes for system, answered in predictions.items()},
         conversations=[line["messages"] for line in lines[first]],
+        sets=[line.get("set", "") for line in lines[first]] if any("set" in line for line in lines[first]) else [],
     )
 
 
@@ -114,11 +118,16 @@ def count_learned(rows: SideBySide, learned: Iterable[Path]) -> int:
         EvaluationError: a file cannot be read.
     """
     asked = [folded(messages) for messages in rows.conversations]
-    known = _learned_prompts(set(asked), learned)
+    known = learned_prompts(set(asked), learned)
     return sum(prompt in known for prompt in asked)
 
 
-def _learned_prompts(asked: set[str], learned: Iterable[Path]) -> set[str]:
+def learned_prompts(asked: set[str], learned: Iterable[Path]) -> set[str]:
+    """Return which of the folded prompts stand in files of training rows.
+
+    Raises:
+        EvaluationError: a file cannot be read.
+    """
     known: set[str] = set()
     for path in learned:
         try:  # of millions of training rows, only those that matter are held
@@ -130,7 +139,7 @@ def _learned_prompts(asked: set[str], learned: Iterable[Path]) -> set[str]:
 
 def _not_learned(lines: list[dict[str, Any]], learned: Iterable[Path]) -> list[int]:
     asked = [folded(line["messages"]) for line in lines]
-    known = _learned_prompts(set(asked), learned)
+    known = learned_prompts(set(asked), learned)
     kept = [position for position, prompt in enumerate(asked) if prompt not in known]
     if not kept:
         raise EvaluationError(

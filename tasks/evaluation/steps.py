@@ -19,11 +19,12 @@ from tasks.contracts.artifacts import (
 )
 from tasks.contracts.asking import EvaluationServer
 from tasks.contracts.config import RetrainConfig
+from tasks.contracts.evaluation_sets import TOLD_RULES
 from tasks.contracts.home import Home
 from tasks.contracts.progress import stage_progress
 from tasks.contracts.store import Store
 from tasks.contracts.worker import Event
-from tasks.evaluation import gate, generation, memorisation, report
+from tasks.evaluation import gate, general_set, generation, memorisation, report
 from tasks.evaluation.review import review
 from tasks.evaluation.review.page import Background
 
@@ -58,6 +59,33 @@ def generate_predictions(
     return predictions
 
 
+@task(name="prepare general set", cache_policy=NO_CACHE)
+def prepare_general(config: RetrainConfig, trained_on: tuple[DatasetRef, ...], store: Store) -> DatasetRef | None:
+    """Read the general-ability set, if it is asked.
+
+    Raises:
+        ConfigError: its file cannot be read.
+        EvaluationError: training rows ask what it asks.
+    """
+    return general_set.prepare_general(config.evaluation, trained_on, store)
+
+
+@task(name="ask general set", cache_policy=NO_CACHE)
+def ask_general(
+    systems: dict[str, ServableModel], general: DatasetRef | None, home: Home, store: Store
+) -> dict[str, Predictions]:
+    """Ask systems what the general-ability set asks, if there is one; stored answers are not asked for again."""
+    if general is None:
+        return {}
+    answers = {}
+    for system, servable in systems.items():
+        answers[system] = generation.generate_predictions(
+            servable, general, 0, store, home.logs / "generation.log", max_new_tokens=general_set.ANSWER_TOKENS
+        )
+        log.info("The %s has answered the %d rows of the general-ability set", system, general.eval_rows)
+    return answers
+
+
 @task(name="look for canaries", cache_policy=NO_CACHE)
 def look_for_canaries(servable: ServableModel, config: RetrainConfig, home: Home, store: Store) -> Memorised | None:
     """Ask the candidate for what was planted in its training."""
@@ -73,6 +101,7 @@ def build_report(
     trained_on: tuple[DatasetRef, ...] = (),
     memorised: Memorised | None = None,
     preferences: tuple[Preference, ...] = (),
+    general: dict[str, Predictions] | None = None,
 ) -> EvalReport:
     """Score all systems on the same rows, none of which the champion was trained on, and keep the report.
 
@@ -84,11 +113,13 @@ def build_report(
         trained_on: what the candidate learned from; the gate refuses it if rows of it are evaluated.
         memorised: what came out of canaries in its training, if there were any.
         preferences: whose answers a judge preferred, if one was asked.
+        general: system → its answers to the general-ability set, if that was asked.
     """
     learned = champion.dataset_path / "train.jsonl" if champion else None
     replayed = champion.replay_path / "train.jsonl" if champion and champion.replay_path else None
     own = tuple(dataset.path / "train.jsonl" for dataset in trained_on)
-    built = report.build_report(predictions, config.evaluation, store, learned, replayed, own, memorised, preferences)
+    scored = config.evaluation, store, learned, replayed, own, memorised, preferences, general
+    built = report.build_report(predictions, *scored)
     left_out = predictions["candidate"].rows - built.examples
     if left_out:
         log.warning(
@@ -105,6 +136,9 @@ def decide(eval_report: EvalReport, config: RetrainConfig, has_champion: bool) -
     """Apply the gate."""
     decision = gate.decide(eval_report, config.gate, has_champion)
     log.info("Gate: %s. %s", decision.verdict, " ".join(decision.reasons))
+    for finding in decision.findings:
+        if finding.rule in TOLD_RULES and finding.outcome != "passed":
+            log.warning("%s: %s", finding.rule, finding.sentence)
     return decision
 
 

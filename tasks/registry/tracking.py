@@ -12,9 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tasks.contracts.artifacts import DatasetRef, EvalReport, GateDecision, Parity, Review
+from tasks.contracts.artifacts import DatasetRef, EvalReport, GateDecision, Parity, Part, Review
 from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.errors import RegistryError, TrainingStopped
+from tasks.contracts.evaluation_sets import TOLD_RULES
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl
 from tasks.registry.connection import connect, experiment_id, tracking_uri
@@ -199,19 +200,10 @@ class TrackedRun:
 
     def log_report(self, report: EvalReport) -> None:
         """Log scores with their intervals, the differences, the report, and all answers side by side as a table."""
-        figures: dict[str, float] = {}
-        for system, scores in report.scores.items():
-            for metric, interval in scores.items():
-                figures |= {
-                    f"{system}/{metric}": interval.value,
-                    f"{system}/{metric}/low": interval.low,
-                    f"{system}/{metric}/high": interval.high,
-                }
-        for baseline, differences in report.differences.items():
-            for metric, interval in differences.items():
-                name = f"candidate_minus_{baseline}/{metric}"
-                figures |= {name: interval.value, f"{name}/low": interval.low, f"{name}/high": interval.high}
-                figures |= {f"{name}/p_better": interval.p_better, f"{name}/p_worse": interval.p_worse}
+        figures = _figures(report)
+        for name, part in (report.sets | ({"general": report.general} if report.general else {})).items():
+            figures[f"sets/{name}/rows"] = part.examples
+            figures |= {f"sets/{name}/{figure}": value for figure, value in _figures(part).items()}
         self.log_metrics(figures | preference_figures(report.preferences))
         self.log_directory(report.path, "report")
         columns = ["slice", "prompt", "reference", *report.scores]
@@ -228,15 +220,32 @@ class TrackedRun:
         self.log_directory(review.path, "review")
 
     def log_decision(self, decision: GateDecision) -> None:
-        """Log the verdict as a tag and the whole decision as `decision.json`."""
+        """Log the verdict and what some rules found as tags, and all of it as `decision.json`."""
+        told = {each.rule: each.outcome for each in decision.findings if each.rule in TOLD_RULES}
         self.set_tags(
             {
+                **{f"llm_retrain.{rule.replace(' ', '_')}": outcome for rule, outcome in told.items()},
                 "llm_retrain.verdict": decision.verdict,
                 "llm_retrain.reasons": "\n".join(decision.reasons),
                 "mlflow.note.content": f"**{decision.verdict}**\n\n" + "\n".join(f"- {r}" for r in decision.reasons),
             }
         )
         self.log_dict(asdict(decision), "decision.json")
+
+
+def _figures(part: EvalReport | Part) -> dict[str, float]:
+    """Return scores and differences by the names that they have in MLflow."""
+    figures: dict[str, float] = {}
+    for system, scores in part.scores.items():
+        for metric, interval in scores.items():
+            name = f"{system}/{metric}"
+            figures |= {name: interval.value, f"{name}/low": interval.low, f"{name}/high": interval.high}
+    for baseline, differences in part.differences.items():
+        for metric, interval in differences.items():
+            name = f"candidate_minus_{baseline}/{metric}"
+            figures |= {name: interval.value, f"{name}/low": interval.low, f"{name}/high": interval.high}
+            figures |= {f"{name}/p_better": interval.p_better, f"{name}/p_worse": interval.p_worse}
+    return figures
 
 
 Run = TypeVar("Run", bound=TrackedRun)

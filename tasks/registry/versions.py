@@ -22,6 +22,7 @@ from tasks.contracts.artifacts import (
 )
 from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.errors import RegistryError
+from tasks.contracts.evaluation_sets import general_digest
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import digest_of
 from tasks.contracts.locks import held_lock
@@ -64,15 +65,22 @@ class Candidate:
 
 
 def gate_digest(config: RetrainConfig) -> str:
-    """Return the digest of the settings that can change a verdict on the same answers."""
+    """Return the digest of what can change a verdict on the same answers: settings, and the general-ability set.
+
+    Raises:
+        ConfigError: the file of that set cannot be read.
+    """
     # How rows are asked changes no answer; who answers may, and a digest from before there was a choice still stands.
-    unspoken: dict[str, Any] = {"concurrency": True, "answer_timeout_seconds": True}
+    silent = ("concurrency", "answer_timeout_seconds", "general", "general_path")
+    unspoken: dict[str, Any] = dict.fromkeys(silent, True)
     if config.evaluation.through == "process":
         unspoken["through"] = True
     unspoken["judge"] = {"parallel", "timeout_seconds", "retries"} if config.evaluation.judge.url else True
     evaluation = config.evaluation.model_dump(mode="json", exclude=unspoken)
-    gate = config.gate.model_dump(mode="json", exclude={"judge"} if config.gate.judge == "off" else None)
-    return digest_of({"evaluation": evaluation, "gate": gate})
+    general = general_digest(config.evaluation)
+    off = ({"judge"} if config.gate.judge == "off" else set()) | (set() if general else {"general_margin"})
+    gate = config.gate.model_dump(mode="json", exclude=off)
+    return digest_of({"evaluation": evaluation, "gate": gate, **({"general": general} if general else {})})
 
 
 def register_version(

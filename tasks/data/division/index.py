@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SOURCES, EVALUATION, FROZEN, SHADOW = 0, 1, 2, 3
-"""Origins: rows of data.sources, of data.evaluation_sources, of an evaluation set that was frozen, and those frozen
-rows as today's cleaning line words them, which are only compared."""
+SOURCES, EVALUATION, FROZEN, SHADOW, KNOWN = 0, 1, 2, 3, 4
+"""Origins: rows of data.sources, of data.evaluation_sources, and of an evaluation set that was frozen; and what is only
+compared: those frozen rows as today's cleaning line words them, and what the frozen version trained on, likewise."""
 
 COLUMNS = ("id", "tie", "conversation", "prompt", "offset", "length")
 
@@ -32,7 +32,7 @@ class Index:
         conversation: (rows, 2) 128-bit hash of the conversation but for case and white space.
         prompt: (rows, 2) the same of the messages before the answer.
         slice: (rows,) place in `slices`.
-        origin: (rows,) SOURCES, EVALUATION, FROZEN or SHADOW.
+        origin: (rows,) SOURCES, EVALUATION, FROZEN, SHADOW or KNOWN.
         file: (rows,) place in `files`.
         offset: (rows,) where the line begins, in bytes.
         length: (rows,) its bytes, with the line feed.
@@ -59,6 +59,11 @@ class Index:
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.tie)
+
+    @property
+    def is_counted(self) -> "NDArray[np.bool_]":
+        """(rows,) whether a row goes somewhere; the others are only compared."""
+        return self.origin < SHADOW
 
     @cached_property
     def id_key(self) -> "NDArray[np.uint64]":
@@ -106,7 +111,7 @@ class IndexedFile:
         lines: the file of lines.
         columns: the .npz, with "slice" as places in `slices`.
         slices: names of the slices in this file.
-        origin: SOURCES, EVALUATION, FROZEN or SHADOW.
+        origin: SOURCES, EVALUATION, FROZEN, SHADOW or KNOWN.
     """
 
     lines: Path

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from tasks.contracts.config import DataSection
 from tasks.contracts.errors import DataError
-from tasks.data.division.index import EVALUATION, FROZEN, SHADOW, SOURCES, Index, drawn
+from tasks.data.division.index import EVALUATION, FROZEN, SOURCES, Index, drawn
+from tasks.data.division.recent import choose_recent, opens_dialogue
 from tasks.data.division.slice_shares import stratified, within_share
 from tasks.data.division.turns import dialogue_links, equal_groups
 
@@ -65,6 +66,7 @@ class Division:
     Attributes:
         train: rows to train on, by id.
         evaluation: rows to evaluate on, by id.
+        recent: those of them that are of the recent set.
         reason: (rows,) place in `REASONS` of why a row is in neither; 0 for those that are.
         about: (rows,) the row that the reason speaks of, or -1.
         similarity: (rows,) how alike the two are, where they are near and not equal.
@@ -74,6 +76,7 @@ class Division:
 
     train: "NDArray[np.int64]"
     evaluation: "NDArray[np.int64]"
+    recent: "NDArray[np.int64]"
     reason: "NDArray[np.int8]"
     about: "NDArray[np.int64]"
     similarity: "NDArray[np.float32]"
@@ -114,7 +117,8 @@ class _Divider:
             self._drop_duplicates(np.flatnonzero(self.index.origin == origin))
         alive = np.flatnonzero(self.reason == 0)
         cluster = self._cluster(alive)
-        chosen = self._choose_evaluation(alive, cluster)
+        recent = self._choose_recent(alive, cluster)
+        chosen = np.concatenate([self._choose_evaluation(alive, cluster), recent])
         is_chosen = np.zeros(len(self.index), bool)
         is_chosen[chosen] = True
         self._drop_twins(alive, cluster, is_chosen)
@@ -122,11 +126,12 @@ class _Divider:
         return Division(
             train=train[np.argsort(self.rank[train])],
             evaluation=chosen[np.argsort(self.rank[chosen])],
+            recent=recent,
             reason=self.reason,
             about=self.about,
             similarity=self.similarity,
-            clusters=int(cluster.max()) + 1 if len(cluster) else 0,
-            largest_cluster=int(np.bincount(cluster[self.index.origin[alive] != SHADOW]).max(initial=0)),
+            clusters=int((sizes := np.bincount(cluster[self.index.is_counted[alive]])).astype(bool).sum()),
+            largest_cluster=int(sizes.max(initial=0)),
         )
 
     def _reject(self, rows: "NDArray[np.int64]", reason: str, about: "NDArray[np.int64] | int" = -1) -> None:
@@ -187,7 +192,7 @@ class _Divider:
         names = [self._first_of_equals(linked, self.index.prompt), self._stands_for()[linked]]
         if self.near is not None:
             names += [near[linked] for near in self.near.clusters(among)]
-        turn, continued = dialogue_links(self.index, self._stands_for())
+        turn, continued = self.dialogues = dialogue_links(self.index, self._stands_for())
         place_of = np.full(len(self.index), -1)
         place_of[linked] = np.arange(len(linked))
         left = np.concatenate([*[np.arange(len(linked))] * len(names), place_of[turn], place_of[self.shadows[:, 0]]])
@@ -221,6 +226,20 @@ class _Divider:
         order = heads[np.argsort(drawn(self.index.prompt[heads], self.data.seed))]
         fair: NDArray[np.int64] = order[stratified(self.index.slice[order], quota)]
         return fair
+
+    def _choose_recent(self, alive: "NDArray[np.int64]", cluster: "NDArray[np.int64]") -> "NDArray[np.int64]":
+        import numpy as np
+
+        if not self.data.recent_eval_rows:
+            return np.zeros(0, np.int64)
+        stands_for = self._stands_for()
+        cluster_of = np.full(len(self.index), -1)
+        cluster_of[alive] = cluster
+        is_first = opens_dialogue(self.index, stands_for, self.dialogues)
+        chosen = choose_recent(self.index, cluster_of[stands_for], is_first, self.data, HELD_OUT_PERCENT)
+        heads = self._heads(alive, cluster)
+        found: NDArray[np.int64] = heads[np.isin(cluster_of[heads], chosen)]
+        return found
 
     def _heads(self, alive: "NDArray[np.int64]", cluster: "NDArray[np.int64]") -> "NDArray[np.int64]":
         """Return the row of smallest rank of each cluster."""

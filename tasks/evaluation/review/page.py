@@ -64,10 +64,6 @@ def render_page(
     )
     environment.filters["visible"] = visible
     environment.globals.update(facts_of=facts_of, cell=_cell, reading=reading)
-    slices = [
-        (f"{name} ({part.examples})", primary, part.differences[decision.baseline][primary])
-        for name, part in report.slices.items()
-    ]
     lengths = {name: [_words(row[name]) for row in rows] for name in ("reference", *report.scores)}
     waits = {
         name: (each.median_seconds, each.slow_seconds)
@@ -85,7 +81,7 @@ def render_page(
         metrics=list(report.scores["candidate"]),
         background=background,
         differences_plot=intervals([(name, name, difference) for name, difference in differences.items()]),
-        slices_plot=intervals(slices, common_scale=True) if slices else "",
+        part_plots=_part_plots(report, decision.baseline, primary),
         primary=primary,
         lengths_plot=histogram(lengths, "words"),
         waits_plot=bars(waits, "seconds") if waits else "",
@@ -93,6 +89,27 @@ def render_page(
         gains=gains,
         preferences=preference_tables(report.preferences),
     )
+
+
+def _part_plots(report: EvalReport, baseline: str, primary: str) -> list[tuple[str, str]]:
+    """Return heading and plot of what is shown on its own: sets, slices, and the general-ability set."""
+    plots: list[tuple[str, str]] = []
+    for kind, parts in (("set", report.sets), ("slice", report.slices)):
+        rows = [
+            (f"{name} ({part.examples})", primary, part.differences[baseline][primary]) for name, part in parts.items()
+        ]
+        if rows:
+            plots.append((f"{primary} by {kind}", intervals(rows, common_scale=True)))
+    if report.general:
+        lines = [
+            (f"{against} {metric}", metric, difference)
+            for against, differences in report.general.differences.items()
+            for metric, difference in differences.items()
+        ]
+        plots.append(
+            (f"General ability: candidate minus … ({report.general.examples} rows, not trained for)", intervals(lines))
+        )
+    return plots
 
 
 def _most_changed(

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.contracts.artifacts import EvalReport
+from tasks.contracts.artifacts import EvalReport, Part
 from tasks.contracts.config import EvaluationSection, GateSection
 from tasks.evaluation.gate import decide
+from tasks.evaluation.general_ability import general_ability
 from tasks.evaluation.resampling import Measured, compare
+from tasks.evaluation.sets_agree import sets_agree
 
 ROWS = 64
 SPREAD = 0.165
@@ -24,10 +26,10 @@ def mean_of_sums(sums, examples):
     return sums[:, 0] / examples
 
 
-def drawn(generator, better_by):
+def drawn(generator, better_by, rows=ROWS):
     """Scores of two systems: rows differ much in difficulty, and each system has its own luck with each."""
-    difficulty = generator.normal(0.3, 0.2, ROWS)
-    luck = generator.normal(0, SPREAD / np.sqrt(2), (2, ROWS))
+    difficulty = generator.normal(0.3, 0.2, rows)
+    luck = generator.normal(0, SPREAD / np.sqrt(2), (2, rows))
     return {"base": (difficulty + luck[0])[:, None], "candidate": (difficulty + luck[1] + better_by)[:, None]}
 
 
@@ -95,3 +97,60 @@ def test_what_is_better_by_just_what_is_required_is_promoted_no_more_often_than_
     low, high = binomial_interval(ALPHA, COMPARISONS)
     promoted = verdicts(GateSection(guarded_metrics=(), min_improvement=required), better_by=required)["promote"]
     assert low <= promoted <= high
+
+
+def alarms(rows, gains, comparisons=COMPARISONS):
+    """Count how often anchor and recent set disagree, of so many rows, with such gains on them."""
+    generator, gate, counted = np.random.default_rng(17), GateSection(guarded_metrics=()), 0
+    for seed in range(comparisons):
+        parts = {}
+        for name, count, gain in zip(("anchor", "recent"), rows, gains, strict=True):
+            measured = {"rougeL": Measured(drawn(generator, gain, count), mean_of_sums)}
+            found = compare(measured, EVALUATION.resamples, 1, EVALUATION.confidence, seed)
+            parts[name] = Part(count, {}, {"base": {"rougeL": found["rougeL"].differences["base"]}})
+        report = EvalReport(Path("/nowhere"), "", sum(rows), {}, {}, {}, EVALUATION.confidence, sets=parts)
+        (finding,) = sets_agree(report, gate, "base")
+        counted += finding.outcome == "open"
+    return counted
+
+
+@pytest.mark.parametrize("rows", [(64, 64), (64, 32), (200, 20), (20, 20)])
+def test_sets_that_are_alike_raise_the_alarm_as_seldom_as_twice_alpha_says(rows):
+    """With a gain on both, so that it is the difference that counts and not the gain."""
+    low, high = binomial_interval(2 * ALPHA, COMPARISONS)
+    assert low <= alarms(rows, (0.05, 0.05)) <= high
+
+
+def test_a_gain_that_is_lost_on_the_recent_set_raises_the_alarm_four_times_in_five():
+    """0.082 is what 64 and 64 rows show with that chance at this spread: 2.8 * 0.165 * sqrt(2 / 64)."""
+    assert alarms((64, 64), (0.1, 0.018), comparisons=500) >= 0.8 * 500
+
+
+GENERAL_ROWS, GENERAL_SPREAD = 60, 0.22
+"""The project's general-ability set, and how far rows of it spread on the quickstart (nats a token)."""
+
+
+def kept(loss, comparisons=COMPARISONS, rows=GENERAL_ROWS):
+    """Count how often a model that lost so much is found to have lost less than the margin."""
+    generator, gate, counted = np.random.default_rng(17), GateSection(general_margin=0.1), 0
+    for seed in range(comparisons):
+        base = generator.normal(1.2, 0.5, rows)
+        candidate = base + generator.normal(loss, GENERAL_SPREAD, rows)
+        systems = {"base": base[:, None], "candidate": candidate[:, None]}
+        measured = {"reference_nats": Measured(systems, mean_of_sums)}
+        found = compare(measured, EVALUATION.resamples, 1, EVALUATION.confidence, seed)["reference_nats"]
+        part = Part(rows, {}, {"base": {"reference_nats": found.differences["base"]}})
+        report = EvalReport(Path("/nowhere"), "", ROWS, {}, {}, {}, EVALUATION.confidence, general=part)
+        (finding,) = general_ability(report, gate)
+        counted += finding.outcome == "passed"
+    return counted
+
+
+@pytest.mark.parametrize("rows", [GENERAL_ROWS, 20])
+def test_what_forgot_as_much_as_the_margin_passes_no_more_often_than_alpha_says(rows):
+    low, high = binomial_interval(ALPHA, COMPARISONS)
+    assert low <= kept(0.1, rows=rows) <= high
+
+
+def test_what_forgot_nothing_passes_on_the_projects_own_set_with_a_chance_of_four_in_five():
+    assert kept(0.0, comparisons=500) >= 0.8 * 500

@@ -34,6 +34,8 @@ class Walk:
             "plan_training": self.plan_training,
             "build_servable": self.build_servable,
             "generate_predictions": self.generate_predictions,
+            "prepare_general": self.stage("prepare general", "general"),
+            "ask_general": self.ask_general,
             "build_report": self.build_report,
             "decide": lambda *_: SimpleNamespace(verdict=verdict),
             "look_for_canaries": lambda *_: "what came out",
@@ -80,8 +82,12 @@ class Walk:
         self.called.append(f"build {name}")
         return SimpleNamespace(digest=name)
 
-    def build_report(self, answers, _config, _store, champion, trained_on, memorised, judged):
-        self.reported, self.judged = (list(answers), champion), judged
+    def ask_general(self, systems, general, *_):
+        self.called.append(f"ask {', '.join(systems)} about {general}")
+        return {system: f"{system} of {general}" for system in systems}
+
+    def build_report(self, answers, _config, _store, champion, trained_on, memorised, judged, general):
+        self.reported, self.judged, self.general = (list(answers), champion), judged, general
         self.trained_on, self.memorised = trained_on, memorised
         return SimpleNamespace(path=self.home.root)
 
@@ -105,18 +111,17 @@ def walk(monkeypatch, tmp_path):
 
 def test_what_can_refuse_a_run_is_asked_before_anything_is_trained(walk):
     walk("reject", SimpleNamespace(version=4))
-    before, after = walk.called[:12], walk.called[12:]
+    before, after = walk.called[:14], walk.called[14:]
     checks = ["check replay", "prepare_server", "settle", "check judge", "prepare_base_model", "prepare teacher"]
-    assert before == [
-        *checks,
-        "prepare_dataset",
-        "prepare replay",
-        "plan training",
-        "build base",
-        "ask base",
-        "ask champion",
-    ]
-    assert after == ["train adapter", "build candidate", "check parity", "ask candidate", "write review"]
+    asked = ["build base", "ask base", "ask champion", "ask base, champion about general"]
+    assert before == [*checks, "prepare_dataset", "prepare replay", "prepare general", "plan training", *asked]
+    asked = ["ask candidate", "ask candidate about general"]
+    assert after == ["train adapter", "build candidate", "check parity", *asked, "write review"]
+
+
+def test_the_report_is_told_what_every_system_answered_to_the_general_set(walk):
+    walk("reject", SimpleNamespace(version=4))
+    assert walk.general == {name: f"{name} of general" for name in ("base", "champion", "candidate")}
 
 
 def test_the_plan_is_told_what_a_sweep_searches_and_a_run_searches_nothing(walk):

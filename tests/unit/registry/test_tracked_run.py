@@ -1,7 +1,10 @@
 """What becomes of a run when MLflow does not answer for a moment, or for good."""
 
+from pathlib import Path
+
 import pytest
 
+from tasks.contracts.artifacts import Difference, EvalReport, Finding, GateDecision, Interval, Part
 from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.errors import RegistryError, TrainingStopped
 from tasks.contracts.home import Home
@@ -213,3 +216,22 @@ def test_what_an_objective_says_of_a_step_beside_its_loss_is_a_metric_too(run):
         "reward_accuracy": 0.75,
         "ewc_penalty": 2.0,
     }
+
+
+def test_figures_of_each_set_and_whether_the_sets_agree_reach_mlflow(run, monkeypatch):
+    seen = Difference(0.1, 0.05, 0.15, 0.001, 0.999)
+    part = Part(30, {"candidate": {"rougeL": Interval(0.4, 0.3, 0.5)}}, {"base": {"rougeL": seen}})
+    report = EvalReport(Path("/nowhere"), "", 60, {}, {}, {}, sets={"recent": part}, general=part)
+    monkeypatch.setattr(run, "log_directory", lambda *_: None)
+    sent = run._sender.add
+    monkeypatch.setattr(run._sender, "add", lambda entry: entry["kind"] == "table" or sent(entry))
+    run.log_report(report)
+    finding = Finding("sets agree", "open", "The sets disagree.")
+    run.log_decision(GateDecision("inconclusive", "base", ("The sets disagree.",), None, (finding,)))
+    run.flush_training()
+    points = {name: value for name, _, value in run.client.points}
+    assert points["sets/recent/rows"] == points["sets/general/rows"] == 30
+    assert points["sets/recent/candidate/rougeL/low"] == 0.3
+    assert points["sets/recent/candidate_minus_base/rougeL"] == 0.1
+    assert run.client.tags["llm_retrain.sets_agree"] == "open"
+    assert "The sets disagree." in run.client.tags["llm_retrain.reasons"]

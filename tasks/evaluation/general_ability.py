@@ -1,0 +1,61 @@
+"""The gate's rule on forgetting: a loss on the general-ability set must be ruled out."""
+
+from collections.abc import Iterator
+
+from tasks.contracts.artifacts import EvalReport, Finding, Outcome
+from tasks.contracts.config import GateSection
+from tasks.contracts.evaluation_sets import GENERAL_ABILITY
+from tasks.evaluation.significance import expanded
+
+_METRIC = "reference_nats"
+
+
+def general_ability(report: EvalReport, gate: GateSection) -> Iterator[Finding]:
+    """Yield whether the candidate can still do what the base model can, if that was asked.
+
+    Non-inferiority (as with protected slices): it passes if the interval of the loss, `expanded` for its number of
+    rows, lies below `gate.general_margin`, fails if it lies above, and is open otherwise. The baseline is the base
+    model also where there is a champion. Every candidate is made from the base, so the loss against it is all that was
+    forgotten; margins against each champion in turn would add up over the cycles.
+
+    Args:
+        report: with the figures of the general-ability set.
+        gate: the margin, and how many rows say anything.
+    """
+    general = report.general
+    if general is None:
+        return
+    if general.examples < gate.min_slice_examples:
+        yield Finding(
+            GENERAL_ABILITY,
+            "open",
+            f"The general-ability set has {general.examples} rows; expected at least {gate.min_slice_examples} "
+            "(gate.min_slice_examples).",
+            {"rows": general.examples},
+        )
+        return
+    seen = general.differences["base"].get(_METRIC)
+    if seen is None:
+        yield Finding(
+            GENERAL_ABILITY,
+            "open",
+            "The engine does not say how likely references are, so it is not known what was forgotten; to do without, "
+            "set evaluation.general to false.",
+        )
+        return
+    loss = expanded(seen, general.examples, report.confidence)
+    allowed = f"{gate.general_margin:g} (gate.general_margin)"
+    outcome: Outcome
+    if loss.high < gate.general_margin:
+        outcome, reading = "passed", f"a loss of {allowed} is ruled out"
+    elif loss.low > gate.general_margin:
+        outcome, reading = "failed", f"more than {allowed} is lost"
+    else:
+        outcome, reading = "open", f"a loss of {allowed} is not ruled out"
+    yield Finding(
+        GENERAL_ABILITY,
+        outcome,
+        f"{_METRIC} of the general-ability set ({general.examples} rows) changed by {loss.value:+.4g} against base, "
+        f"interval [{loss.low:+.4g}, {loss.high:+.4g}]: {reading}.",
+        {"value": loss.value, "low": loss.low, "high": loss.high},
+    )
