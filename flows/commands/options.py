@@ -91,8 +91,10 @@ def terminal(home: Home, as_json: bool) -> "Iterator[Console]":
     handler = RichHandler(console=log_console, show_path=False, show_level=False, log_time_format="%H:%M:%S")
     logger = logging.getLogger("llm_retrain")
     logger.addHandler(handler)
+    level = logger.level
     logger.setLevel(logging.WARNING if as_json else logging.INFO)
     try:
         yield Console(emoji=False)
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level)

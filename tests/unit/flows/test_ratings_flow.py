@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -211,7 +212,7 @@ def test_a_sheet_without_a_rating_of_another_home_or_model_is_refused(registry, 
 
 def test_the_commands_export_and_read_a_page(registry, tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_RETRAIN_HOME", str(registry.home.root))
-    page, answers = tmp_path / "sheet.html", tmp_path / "ratings.json"
+    page, answers, level = tmp_path / "sheet.html", tmp_path / "ratings.json", logging.getLogger("llm_retrain").level
     with patch.dict(os.environ):
         exported = CliRunner().invoke(cli, ["ratings", "export", "2", "--rows", "5", "--out", str(page), "--json"])
         assert exported.exit_code == 0, exported.output
@@ -220,6 +221,7 @@ def test_the_commands_export_and_read_a_page(registry, tmp_path, monkeypatch):
         answers.write_text(json.dumps({"sheet": sheet, "ratings": [{"row": 1, "preference": "tie", "remark": ""}]}))
         read = CliRunner().invoke(cli, ["ratings", "read", str(answers), "--by", "Ann"])
         facts = CliRunner().invoke(cli, ["ratings", "read", str(answers), "--by", "Ann", "--json"])
+    assert logging.getLogger("llm_retrain").level == level, "a command in one's own process leaves the log as it was"
     assert read.exit_code == 0, read.output
     assert "Ann rated 1 rows of version 2 and left 4 out." in read.output
     assert "People (Ann) preferred the candidate to base on 0 of 1 rows, lost 0, 1 ties" in read.output
