@@ -28,6 +28,7 @@ from tasks.contracts.unused_settings import warn_of_unused_settings
 from tasks.data.ingest import Place
 from tasks.data.replay import check_replay
 from tasks.data.steps import build_dataset_task, ingest_rows, prepare_replay
+from tasks.evaluation.evidence import Evidence
 from tasks.evaluation.judging.steps import ask_judge, check_judge
 from tasks.evaluation.steps import (
     ask_general,
@@ -192,7 +193,7 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
     settle(config, home)
     with tracked_run(config, home, reason, {"prefect.flow_run_id": str(flow_run.id), **(tags or {})}) as run:
         ground = prepare_ground(config, home, store, run.log_dataset)
-        base, dataset, champion, answers = ground.base, ground.dataset, ground.champion, dict(ground.answers)
+        base, dataset, champion = ground.base, ground.dataset, ground.champion
         adapter = train_adapter(ground.job(config), home, store, run.log_training)
         run.flush_training()
         run.set_tags({f"llm_retrain.{name}": str(count) for name, count in adapter.long_rows.items()})
@@ -200,11 +201,12 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
         candidate = build_servable(base, adapter, config, home, store)
         parity = check_parity(base, adapter, candidate, dataset, config, home, store)
         run.log_parity(parity)
-        answers["candidate"] = generate_predictions("candidate", candidate, dataset, config, home, store)
-        general = ground.general_answers | ask_general({"candidate": candidate}, ground.general, home, store)
-        memorised = look_for_canaries(candidate, config, home, store) if config.training.canaries else None
-        judged = ask_judge(answers, champion, config, store) if config.evaluation.judge.url else ()
-        report = build_report(answers, config, store, champion, ground.trained_on, memorised, judged, general)
+        answers = {
+            **ground.answers,
+            "candidate": generate_predictions("candidate", candidate, dataset, config, home, store),
+        }
+        evidence = gather_evidence(candidate, answers, ground, config, home, store)
+        report = build_report(answers, config, store, champion, ground.trained_on, evidence)
         run.log_report(report)
         decision = decide(report, config, champion is not None)
         run.log_decision(decision)
@@ -225,6 +227,22 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
         }
         outcome = outcome_of(report, decision, version, concluded.served, config, places)
         return replace(outcome, long_rows=adapter.long_rows, **concluded.facts())
+
+
+def gather_evidence(
+    candidate: ServableModel,
+    answers: dict[str, Predictions],
+    ground: Ground,
+    config: RetrainConfig,
+    home: Home,
+    store: Store,
+) -> Evidence:
+    """Ask the candidate what else the gate wants to know: the general-ability set, canaries, and a judge on its answers."""
+    return Evidence(
+        general=ground.general_answers | ask_general({"candidate": candidate}, ground.general, home, store),
+        memorised=look_for_canaries(candidate, config, home, store) if config.training.canaries else None,
+        preferences=ask_judge(answers, ground.champion, config, store) if config.evaluation.judge.url else (),
+    )
 
 
 def completed_by_champion(config: RetrainConfig, home: Home) -> RetrainConfig:

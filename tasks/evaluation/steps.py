@@ -1,6 +1,7 @@
 """The Prefect tasks of the evaluation stage."""
 
 import logging
+from dataclasses import replace
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -12,7 +13,6 @@ from tasks.contracts.artifacts import (
     GateDecision,
     Memorised,
     Predictions,
-    Preference,
     RegisteredVersion,
     Review,
     ServableModel,
@@ -25,6 +25,7 @@ from tasks.contracts.progress import stage_progress
 from tasks.contracts.store import Store
 from tasks.contracts.worker import Event
 from tasks.evaluation import gate, general_set, generation, memorisation, report
+from tasks.evaluation.evidence import Evidence
 from tasks.evaluation.review import review
 from tasks.evaluation.review.page import Background
 
@@ -99,9 +100,7 @@ def build_report(
     store: Store,
     champion: RegisteredVersion | None,
     trained_on: tuple[DatasetRef, ...] = (),
-    memorised: Memorised | None = None,
-    preferences: tuple[Preference, ...] = (),
-    general: dict[str, Predictions] | None = None,
+    evidence: Evidence = Evidence(),  # noqa: B008
 ) -> EvalReport:
     """Score all systems on the same rows, none of which the champion was trained on, and keep the report.
 
@@ -111,15 +110,15 @@ def build_report(
         store: where the report is kept.
         champion: the version in production.
         trained_on: what the candidate learned from; the gate refuses it if rows of it are evaluated.
-        memorised: what came out of canaries in its training, if there were any.
-        preferences: whose answers a judge preferred, if one was asked.
-        general: system → its answers to the general-ability set, if that was asked.
+        evidence: what else was found out; who was trained on what is added here.
     """
-    learned = champion.dataset_path / "train.jsonl" if champion else None
-    replayed = champion.replay_path / "train.jsonl" if champion and champion.replay_path else None
-    own = tuple(dataset.path / "train.jsonl" for dataset in trained_on)
-    scored = config.evaluation, store, learned, replayed, own, memorised, preferences, general
-    built = report.build_report(predictions, *scored)
+    learned = (champion.dataset_path, champion.replay_path) if champion else ()
+    evidence = replace(
+        evidence,
+        champion_learned=tuple(path / "train.jsonl" for path in learned if path),
+        trained_on=tuple(dataset.path / "train.jsonl" for dataset in trained_on),
+    )
+    built = report.build_report(predictions, config.evaluation, store, evidence)
     left_out = predictions["candidate"].rows - built.examples
     if left_out:
         log.warning(

@@ -41,7 +41,7 @@ def report_of(tmp_path, candidate, base=SENSIBLE, references=REFERENCES):
 
     def write(out):
         scored = score_systems(rows, EVALUATION)
-        return write_report(out, rows, scored, {"evaluation": EVALUATION.model_dump(mode="json")})
+        return write_report(out, rows, scored, EVALUATION, {})
 
     return load_report(Store(tmp_path / "store").produce("report", {}, write).path)
 

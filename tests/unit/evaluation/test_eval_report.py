@@ -13,6 +13,7 @@ from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.metric_names import DEFAULT_METRICS
 from tasks.contracts.store import LookupOnlyStore, NotInStore, Store
 from tasks.evaluation import steps
+from tasks.evaluation.evidence import Evidence
 from tasks.evaluation.markdown import as_text
 from tasks.evaluation.report import build_report, load_report
 from tasks.evaluation.scoring import score_systems
@@ -85,7 +86,7 @@ def test_the_report_reads_back_as_it_was(report):
 def test_a_report_holds_what_a_judge_preferred_and_one_of_before_holds_none(tmp_path, predictions, report):
     assert report.preferences == ()
     said = Preference("judge", ("m",), "base", 8, 5, 2, 1, Interval(0.75, 0.6, 0.9), 0.1, 0.98, agreement=None)
-    told = build_report(predictions, EVALUATION, Store(tmp_path / "store"), preferences=(said,))
+    told = build_report(predictions, EVALUATION, Store(tmp_path / "store"), Evidence(preferences=(said,)))
     assert told.path != report.path and load_report(told.path).preferences == (said,)
     config = RetrainConfig(evaluation=EVALUATION)
     assert steps.build_report.fn(predictions, config, Store(tmp_path / "store"), None, (), None, (said,)) == told
@@ -117,17 +118,17 @@ def test_nobody_is_judged_on_rows_that_the_champion_was_trained_on(tmp_path, pre
     lines = lines_of(str)
     asked = [[{**message, "content": message["content"].upper()} for message in lines[n]["messages"]] for n in (1, 3)]
     write_jsonl(learned, ({"messages": [*prompt, {"role": "assistant", "content": "other"}]} for prompt in asked))
-    report = build_report(predictions, EVALUATION, Store(tmp_path / "store"), learned)
+    report = build_report(predictions, EVALUATION, Store(tmp_path / "store"), Evidence(champion_learned=(learned,)))
     assert report.examples == ROWS - 2
     kept = [line["id"] for line in read_jsonl(report.path / "predictions.jsonl")]
     assert kept == [line["id"] for n, line in enumerate(lines) if n not in (1, 3)]
     everything = ({"messages": [*line["messages"], {"role": "assistant", "content": "x"}]} for line in lines)
     write_jsonl(learned, everything)
     with pytest.raises(EvaluationError, match=rf"was trained on all {ROWS} evaluation rows"):
-        build_report(predictions, EVALUATION, Store(tmp_path / "store"), learned)
+        build_report(predictions, EVALUATION, Store(tmp_path / "store"), Evidence(champion_learned=(learned,)))
     learned.unlink()
     with pytest.raises(EvaluationError, match=r"train\.jsonl are lost"):
-        build_report(predictions, EVALUATION, Store(tmp_path / "store"), learned)
+        build_report(predictions, EVALUATION, Store(tmp_path / "store"), Evidence(champion_learned=(learned,)))
 
 
 def test_rows_that_the_champion_could_replay_judge_nobody_either(tmp_path, predictions):
@@ -165,7 +166,7 @@ def test_rows_that_the_candidate_was_trained_on_are_counted_in_the_report_and_by
     write_jsonl(train, ({"messages": messages} for messages in learned))
     store, config = Store(tmp_path / "store"), RetrainConfig(evaluation=EVALUATION)
     assert build_report(predictions, EVALUATION, store).leaked_rows == 0
-    assert build_report(predictions, EVALUATION, store, trained_on=(train,)).leaked_rows == 2
+    assert build_report(predictions, EVALUATION, store, Evidence(trained_on=(train,))).leaked_rows == 2
     dataset = SimpleNamespace(path=train.parent)
     assert steps.build_report.fn(predictions, config, store, None, (dataset,)).leaked_rows == 2
 

@@ -13,6 +13,7 @@ from tasks.contracts.evaluation_sets import OWN_GENERAL_SET
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import Store
 from tasks.evaluation import steps
+from tasks.evaluation.evidence import Evidence
 from tasks.evaluation.gate import decide
 from tasks.evaluation.general_set import prepare_general
 from tasks.evaluation.metrics.reference_nats import ReferenceNats
@@ -147,7 +148,7 @@ def test_the_set_is_in_the_report_and_not_in_the_scores(tmp_path):
     main = {name: answered(store, f"main {name}", 9, f"It is {name}.") for name in ("base", "candidate")}
     general = {"base": answered(store, "base", 1), "candidate": answered(store, "candidate", 2)}
     plain = build_report(main, EVALUATION, store)
-    report = build_report(main, EVALUATION, store, general=general)
+    report = build_report(main, EVALUATION, store, Evidence(general=general))
     assert (plain.general, plain.scores, plain.differences) == (None, report.scores, report.differences)
     assert report.general.examples == ROWS
     expected = sum(1 / (1 + n % 10) for n in range(ROWS)) / ROWS  # a nat more a reference, of so many tokens
@@ -157,7 +158,7 @@ def test_the_set_is_in_the_report_and_not_in_the_scores(tmp_path):
     shown = next(read_jsonl(report.path / "general.jsonl"))
     assert (shown["prompt"], shown["base"], shown["candidate"]) == ("Question 0?", "It is so.", "It is so.")
     other = {**general, "candidate": answered(store, "another candidate", 3)}
-    assert build_report(main, EVALUATION, store, general=other).general != report.general
+    assert build_report(main, EVALUATION, store, Evidence(general=other)).general != report.general
 
 
 def test_a_champion_that_says_no_likelihoods_is_left_out_of_it(tmp_path):
@@ -165,9 +166,12 @@ def test_a_champion_that_says_no_likelihoods_is_left_out_of_it(tmp_path):
     main = {name: answered(store, f"main {name}", 9) for name in ("base", "champion", "candidate")}
     general = {"base": answered(store, "base", 1), "candidate": answered(store, "candidate", 2)}
     silent = {**general, "champion": answered(store, "champion", 1, with_likelihoods=False)}
-    assert list(build_report(main, EVALUATION, store, general=silent).general.differences) == ["base"]
+    assert list(build_report(main, EVALUATION, store, Evidence(general=silent)).general.differences) == ["base"]
     telling = {**general, "champion": answered(store, "telling", 1)}
-    assert list(build_report(main, EVALUATION, store, general=telling).general.differences) == ["base", "champion"]
+    assert list(build_report(main, EVALUATION, store, Evidence(general=telling)).general.differences) == [
+        "base",
+        "champion",
+    ]
 
 
 def test_reference_nats_are_the_mean_over_rows_and_not_over_tokens():
@@ -231,7 +235,7 @@ def test_the_page_shows_it(tmp_path):
     store = Store(tmp_path)
     main = {name: answered(store, f"main {name}", 9) for name in ("base", "candidate")}
     general = {"base": answered(store, "base", 1), "candidate": answered(store, "candidate", 2)}
-    report = build_report(main, EVALUATION, store, general=general)
+    report = build_report(main, EVALUATION, store, Evidence(general=general))
     decision = decide(report, GateSection(), has_champion=False)
     rows = list(read_jsonl(report.path / "predictions.jsonl"))
     page = render_page(report, decision, "rougeL", rows, Background("assistant", None, [], [], [], []))

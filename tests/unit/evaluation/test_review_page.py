@@ -60,7 +60,7 @@ def reviewed(tmp_path):
 
     def write(out):
         scored = score_systems(rows, evaluation)
-        return write_report(out, rows, scored, {"evaluation": evaluation.model_dump(mode="json")})
+        return write_report(out, rows, scored, evaluation, {})
 
     report = load_report(Store(tmp_path / "store").produce("report", {}, write).path)
     return SimpleNamespace(

@@ -9,6 +9,7 @@ from tasks.contracts.artifacts import Interval, Predictions, Preference
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.jsonl import write_jsonl
 from tasks.contracts.store import Store
+from tasks.evaluation.evidence import Evidence
 from tasks.evaluation.report import build_report
 
 FAILED = Preference("judge", ("m",), "base", 0, 0, 0, 0, Interval(0.5, 0, 1), 1, 1, problem="it was down")
@@ -40,7 +41,7 @@ def test_what_the_judge_could_not_say_is_asked_again(said, is_finished, home, mo
             lambda out, lines=lines: {"rows": write_jsonl(out / "predictions.jsonl", lines)},
         )
         answers[system] = Predictions(entry.path, entry.digest, 40, 1.0)
-    report = build_report(answers, CONFIG.evaluation, store, preferences=said)
+    report = build_report(answers, CONFIG.evaluation, store, Evidence(preferences=said))
     tags = {"champion_before": "none"}
     paths = {"report_path": report.path, "predictions_path": answers["candidate"].path, "review_path": None}
     version = SimpleNamespace(version=1, name="assistant", run_id="r", tags=tags, **paths)

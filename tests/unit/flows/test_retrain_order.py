@@ -86,9 +86,9 @@ class Walk:
         self.called.append(f"ask {', '.join(systems)} about {general}")
         return {system: f"{system} of {general}" for system in systems}
 
-    def build_report(self, answers, _config, _store, champion, trained_on, memorised, judged, general):
-        self.reported, self.judged, self.general = (list(answers), champion), judged, general
-        self.trained_on, self.memorised = trained_on, memorised
+    def build_report(self, answers, _config, _store, champion, trained_on, evidence):
+        self.reported, self.trained_on = (list(answers), champion), trained_on
+        self.judged, self.general, self.memorised = evidence.preferences, evidence.general, evidence.memorised
         return SimpleNamespace(path=self.home.root)
 
     def generate_predictions(self, system, *_):
