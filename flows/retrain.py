@@ -201,10 +201,8 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
         candidate = build_servable(base, adapter, config, home, store)
         parity = check_parity(base, adapter, candidate, dataset, config, home, store)
         run.log_parity(parity)
-        answers = {
-            **ground.answers,
-            "candidate": generate_predictions("candidate", candidate, dataset, config, home, store),
-        }
+        own_answers = generate_predictions("candidate", candidate, dataset, config, home, store)
+        answers = {**ground.answers, "candidate": own_answers}
         evidence = gather_evidence(candidate, answers, ground, config, home, store)
         report = build_report(answers, config, store, champion, ground.trained_on, evidence)
         run.log_report(report)
@@ -213,9 +211,7 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
         background = background_of(config, base, dataset, adapter, answers, champion, parity)
         review = write_review(report, decision, config, background, store)
         run.log_review(review)
-        made_of = Candidate(
-            base, dataset, adapter, candidate, answers["candidate"], report, decision, review, ground.replay
-        )
+        made_of = Candidate(base, dataset, adapter, candidate, own_answers, report, decision, review, ground.replay)
         version = register_version(made_of, config, run, champion, home)
         concluded = conclude(version, decision, champion, config, home, reason)
         places = {
@@ -237,7 +233,7 @@ def gather_evidence(
     home: Home,
     store: Store,
 ) -> Evidence:
-    """Ask the candidate what else the gate wants to know: the general-ability set, canaries, and a judge on its answers."""
+    """Find out what else the gate wants to know: the general-ability set, canaries, and what a judge says."""
     return Evidence(
         general=ground.general_answers | ask_general({"candidate": candidate}, ground.general, home, store),
         memorised=look_for_canaries(candidate, config, home, store) if config.training.canaries else None,

@@ -92,7 +92,7 @@ def write_report(
         memorised=evidence.memorised,
         preferences=evidence.preferences,
         general=part,
-        **{name: part for name, part in scored._asdict().items() if name != "of_rows"},
+        **{name: value for name, value in scored._asdict().items() if name != "of_rows"},
     )
     facts = asdict(report)
     del facts["path"], facts["digest"]

@@ -89,7 +89,10 @@ def test_a_report_holds_what_a_judge_preferred_and_one_of_before_holds_none(tmp_
     told = build_report(predictions, EVALUATION, Store(tmp_path / "store"), Evidence(preferences=(said,)))
     assert told.path != report.path and load_report(told.path).preferences == (said,)
     config = RetrainConfig(evaluation=EVALUATION)
-    assert steps.build_report.fn(predictions, config, Store(tmp_path / "store"), None, (), None, (said,)) == told
+    assert (
+        steps.build_report.fn(predictions, config, Store(tmp_path / "store"), None, (), Evidence(preferences=(said,)))
+        == told
+    )
     facts = json.loads((report.path / "report.json").read_text(encoding="utf-8"))
     del facts["preferences"]
     (report.path / "report.json").write_text(json.dumps(facts), encoding="utf-8")
@@ -174,7 +177,7 @@ def test_rows_that_the_candidate_was_trained_on_are_counted_in_the_report_and_by
 def test_what_canaries_said_stands_in_the_report_and_makes_it_another_one(tmp_path, predictions):
     store, config = Store(tmp_path / "store"), RetrainConfig(evaluation=EVALUATION)
     found = Memorised(2, 1, (5.0, 0.5))
-    reported = steps.build_report.fn(predictions, config, store, None, (), found)
+    reported = steps.build_report.fn(predictions, config, store, None, (), Evidence(memorised=found))
     assert reported.memorised == found
     assert build_report(predictions, EVALUATION, store).memorised is None
 
