@@ -5,6 +5,7 @@ LONGEST_FIRST = (
     "integration/test_memory_estimate.py",
     "integration/test_mlflow_faults.py",
     "integration/test_services.py",
+    "integration/test_approval.py",
     "integration/test_without_triton.py",
     "integration/test_judge_in_the_loop.py",
     "integration/test_interrupted_commands.py",
