@@ -10,6 +10,7 @@ from typing import Any
 from tasks.contracts.config import ServingSection
 from tasks.contracts.engine import TEMPLATE_DATE
 from tasks.contracts.errors import BuildError
+from tasks.contracts.vector_math import settle_vector_math
 from tasks.contracts.worker import worker_main
 from tasks.serving.merging import Merged, merge
 
@@ -21,6 +22,7 @@ def run(spec: dict[str, Any]) -> None:
     from tasks.serving.model_config import engine_config
     from tasks.serving.repository import copy_engine
 
+    settle_vector_math()
     serving = ServingSection.model_validate(spec["serving"])
     directory = Path(spec["model_directory"])
     version = directory / "1"

@@ -11,12 +11,14 @@ from typing import Any
 from tasks.contracts.engine import import_served_module, load_engine
 from tasks.contracts.errors import BuildError
 from tasks.contracts.jsonl import read_jsonl
+from tasks.contracts.vector_math import settle_vector_math
 from tasks.contracts.worker import say, worker_main
 from tasks.serving.merging import load_trained, merge
 
 
 def run(spec: dict[str, Any]) -> None:
     """Measure the forms that a spec names, and say each."""
+    settle_vector_math()
     version = Path(spec["version_directory"])
     base, adapter = Path(spec["base"]), Path(spec["adapter"])
     conversations, references = [], []

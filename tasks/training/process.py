@@ -10,6 +10,7 @@ from typing import Any
 from tasks.contracts.canaries import make_canaries
 from tasks.contracts.errors import TrainingError
 from tasks.contracts.training_config import TrainingSection
+from tasks.contracts.vector_math import settle_vector_math
 from tasks.contracts.worker import say, worker_main
 from tasks.training.device import choose_device
 from tasks.training.distributed.group import ALONE, Group
@@ -49,6 +50,7 @@ def run(order: dict[str, Any]) -> None:
 def _train(order: dict[str, Any], group: Group, interruption: Interruption) -> None:
     import torch
 
+    settle_vector_math()
     training = TrainingSection.model_validate(order["training"])
     place = Place(*choose_device(training))
     check_group(training, group, str(place.dtype))

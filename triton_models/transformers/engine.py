@@ -27,6 +27,8 @@ class Engine:
             threads: threads of this process on the CPU; 0 leaves the choice to torch.
         """
         self._format = PromptFormat(directory)
+        for function in (torch.cos, torch.sin, torch.exp):  # oneMKL's first call is to be one thread's (DECISIONS.md)
+            function(torch.ones(1))
         if threads:
             torch.set_num_threads(threads)
         model = AutoModelForCausalLM.from_pretrained(
