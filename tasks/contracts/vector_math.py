@@ -9,9 +9,9 @@ _FUNCTIONS = (
 def settle_vector_math() -> None:
     """Let torch choose its kernels for elementary functions now; called first in a process that computes with it.
 
-    torch 2.13 carries a oneMKL that chooses a function's kernel at its first call. Where several threads make that call
-    together, one of them can take a kernel of low accuracy for its share (pytorch issue 188792): here 1 of 72 processes,
-    on loaded cores, had a table of cosines with errors of 1.5e-4. A call on a single number is made by one thread.
+    torch 2.13 carries a oneMKL that chooses a function's kernel at its first call. Where several threads make it
+    together, one of them can take a kernel of low accuracy for its share (pytorch issue 188792): 1 of 72 processes
+    here, on loaded cores, had a table of cosines with errors of 1.5e-4. A call on a single number is one thread's.
     """
     import torch
 
