@@ -4,14 +4,18 @@ import logging
 from typing import Any, cast
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled
 
+from flows.services import prefect_api_url
 from tasks.contracts.config import RetrainConfig, chosen_settings
-from tasks.registry.approvals import Request
+from tasks.contracts.home import Home
+from tasks.registry.approvals import Request, open_request
 
 log = logging.getLogger("llm_retrain.approval")
 
@@ -21,25 +25,37 @@ DEPLOYMENT = "approve/by-hand"
 def ask_in_prefect(request: Request, config: RetrainConfig) -> str:
     """Start the run that asks, once for each request, and return its id; empty if there is no deployment to start.
 
-    Without one, as before the first `llm-retrain up`, the command line is left to decide by; `up` asks again.
+    Without one, as before the first `llm-retrain up`, the command line is left to decide by; `up` asks again. So does
+    this where the run that asked has ended without an answer, as one that was cancelled.
 
     Args:
         request: what is asked.
         config: where the version is registered and served.
     """
     parameters = {"version": request.version, "request": request.key, "config": chosen_settings(config)}
-    name = f"version-{request.version}-waits"
-    how: dict[str, Any] = {"timeout": 0, "flow_run_name": name, "idempotency_key": request.key, "as_subflow": False}
+    how: dict[str, Any] = {"timeout": 0, "as_subflow": False, "tags": [_tag(request)]}
+    how["flow_run_name"] = f"version-{request.version}-waits"
+    key, run = request.key, None
     try:
-        run = cast("FlowRun", run_deployment(DEPLOYMENT, parameters=parameters, **how))
+        while run is None or (run.state is not None and run.state.is_final()):
+            run = cast("FlowRun", run_deployment(DEPLOYMENT, parameters=parameters, idempotency_key=key, **how))
+            key = f"{request.key}-{run.id}"
     except ObjectNotFound:
         log.info("There is no deployment %s to ask in; llm-retrain up makes it", DEPLOYMENT)
         return ""
     return str(run.id)
 
 
+def ask_again(home: Home, config: RetrainConfig) -> None:
+    """Bring what waits before a person, where this home has a Prefect server: a request can be older than that."""
+    request, api = open_request(home, config.registry.model_name), prefect_api_url(home)
+    if request is not None and api is not None:
+        with temporary_settings({PREFECT_API_URL: api}):
+            ask_in_prefect(request, config)
+
+
 def close_form(request: Request | None, why: str) -> None:
-    """End the run that still asks for a decision that was made elsewhere.
+    """End the runs that still ask, or are about to, for a decision that was made elsewhere.
 
     Args:
         request: what was asked; None if nothing was.
@@ -48,7 +64,11 @@ def close_form(request: Request | None, why: str) -> None:
     if request is None:
         return
     with get_client(sync_client=True) as client:
-        asks = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=[request.key]))
-        for run in client.read_flow_runs(flow_run_filter=asks):
-            if run.state is not None and run.state.is_paused():
+        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[_tag(request)]))):
+            is_this_one = str(run.id) == str(flow_run.id)
+            if run.state is not None and not run.state.is_final() and not is_this_one:
                 client.set_flow_run_state(run.id, Cancelled(name="Decided", message=why), force=True)
+
+
+def _tag(request: Request) -> str:
+    return f"request-{request.key[:12]}"

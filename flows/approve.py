@@ -22,13 +22,24 @@ from tasks.contracts.home import Home
 from tasks.evaluation.markdown import as_text
 from tasks.evaluation.preference_sentence import sentence
 from tasks.registry.aliases import read_aliases
-from tasks.registry.approvals import Request, Waiting, answer, requests, what_changed
+from tasks.registry.approvals import (
+    Request,
+    Waiting,
+    answer,
+    asked_elsewhere,
+    requests,
+    what_broke,
+    what_changed,
+)
 from tasks.registry.people import preferences_by_people
 from tasks.registry.versions import find_version, note_approval
 
 log = logging.getLogger("llm_retrain.approval")
 
 _SHORTEST_WAIT_SECONDS = 1
+_UNSEEN = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
+_TEXT = rf"^[^\s{_UNSEEN}]([^{_UNSEEN}]*[^\s{_UNSEEN}])?$"
+"""Not blank at its ends, and nothing that steers a terminal or turns the direction of text."""
 
 
 class Decision(RunInput):
@@ -36,11 +47,12 @@ class Decision(RunInput):
 
     model_config = ConfigDict(extra="forbid")
 
+    # Patterns, not validators: the server holds the form against them, before the run goes on.
     decision: Literal["approve", "reject"] = Field(
         description="approve: it becomes champion; reject: no later run promotes it"
     )
-    reason: str = Field(min_length=3, max_length=1_000, description="why; goes to the ledger")
-    name: str = Field(min_length=2, max_length=100, description="who decides; goes to the ledger")
+    reason: str = Field(min_length=3, max_length=1_000, pattern=_TEXT, description="why; goes to the ledger")
+    name: str = Field(min_length=2, max_length=100, pattern=_TEXT, description="who decides; goes to the ledger")
 
 
 def decision_of(decision: Literal["approve", "reject"], reason: str, name: str) -> Decision:
@@ -72,7 +84,7 @@ def approve(
         config: where the version is registered and served.
 
     Returns:
-        A `ServedVersion` in a state named Approved, or None in a state named Refused.
+        A `ServedVersion` in a state named Approved, or None in a state named Refused, or Decided if it was before.
 
     Raises:
         RegistryError: nobody asks, it was decided before, or it is not any more what was shown; nothing has changed.
@@ -82,6 +94,8 @@ def approve(
     home = Home.from_environment()
     waiting = _request_of(version, request, config, home)
     if decision is None:
+        if waiting.status != "open":
+            return Completed(name="Decided", message=_closed(waiting))
         decision = _ask(waiting.request, config, home)
     served = decide(waiting.request, decision, config, home)
     said = f"{decision.name}: {decision.reason}"
@@ -102,14 +116,15 @@ def decide(asked: Request, decision: Decision, config: RetrainConfig, home: Home
 
     Raises:
         RegistryError: it was decided before, or has changed.
-        RolloutError: it was approved and did not serve as evaluated; it can be approved again.
+        RolloutError: it was approved and did not serve as evaluated; it can be approved again, or rejected.
     """
     event: Literal["approved", "refused"] = "approved" if decision.decision == "approve" else "refused"
     if event == "approved":
         settle(config, home)
     with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, busy()):
-        version = _still_as_shown(asked, event, config, home)
-        if _status(asked, config, home).status == "open":
+        waiting = _status(asked, config, home)
+        version = _still_as_shown(waiting, config, home)
+        if waiting.status != event:
             answer(asked, event, config.registry.model_name, decision.reason, decision.name, home)
     note = f"{event} by {decision.name}: {decision.reason}"
     note_approval(version, note, config.registry, home)
@@ -120,19 +135,25 @@ def decide(asked: Request, decision: Decision, config: RetrainConfig, home: Home
     return roll_out(version, config, home, note, asked.champion)
 
 
-def _still_as_shown(asked: Request, event: str, config: RetrainConfig, home: Home) -> RegisteredVersion:
-    """Return the version; the caller holds the promotion lock."""
-    waiting = _status(asked, config, home)
-    version = find_version(config.registry, asked.version, home)
-    # An approval whose roll-out failed, or was killed, may be given again.
-    if waiting.status != "open" and not waiting.status == event == "approved":
+def _still_as_shown(waiting: Waiting, config: RetrainConfig, home: Home) -> RegisteredVersion:
+    """Return the version; the caller holds the promotion lock.
+
+    What was approved and not rolled out, because that failed or was killed, can be approved again, or rejected.
+    """
+    asked = waiting.request
+    if not waiting.is_pending:
         raise RegistryError(_closed(waiting))
-    changed = what_changed(asked, version, read_aliases(config.registry, home).get("champion"))
+    elsewhere = asked_elsewhere(asked, config, home)
+    if elsewhere:
+        raise RegistryError(f"version {asked.version} cannot be decided here: {elsewhere}; nothing was changed")
+    version = find_version(config.registry, asked.version, home)
+    changed = what_broke(waiting, home) or what_changed(
+        asked, version, read_aliases(config.registry, home).get("champion")
+    )
     if changed:
-        if waiting.status == "open":
-            answer(asked, "lapsed", config.registry.model_name, changed, "", home)
-            note_approval(version, f"lapsed: {changed}", config.registry, home)
-            close_form(asked, changed)
+        answer(asked, "lapsed", config.registry.model_name, changed, "", home)
+        note_approval(version, f"lapsed: {changed}", config.registry, home)
+        close_form(asked, changed)
         raise RegistryError(
             f"version {asked.version} is not any more what was shown: {changed}; nothing was changed, and the request "
             "has lapsed: a new run asks again"
@@ -144,7 +165,7 @@ def _request_of(version: int, key: str, config: RetrainConfig, home: Home) -> Wa
     """Return what is asked about a version.
 
     Raises:
-        RegistryError: nobody asks, or it can be decided no more.
+        RegistryError: nobody asks; or, where no request is named, it can be decided no more.
     """
     of_version = [each for each in requests(home, config.registry.model_name) if each.request.version == version]
     found = [each for each in of_version if key in ("", each.request.key)]
@@ -153,7 +174,7 @@ def _request_of(version: int, key: str, config: RetrainConfig, home: Home) -> Wa
             f"version {version} of {config.registry.model_name!r} waits for nobody's decision; llm-retrain status "
             f"names what does, and llm-retrain promote {version} makes it champion"
         )
-    if found[-1].status in ("refused", "lapsed"):
+    if not found[-1].is_pending and not key:
         raise RegistryError(_closed(found[-1]))
     return found[-1]
 
@@ -167,10 +188,8 @@ def _closed(waiting: Waiting) -> str:
     if waiting.status == "lapsed":
         said = waiting.why or f"nobody decided until {waiting.request.expires}"
         return f"the request for version {version} has lapsed: {said}; nothing was changed, a new run asks again"
-    return (
-        f"version {version} was {waiting.status} before ({waiting.why}); nothing was changed; "
-        f"llm-retrain promote {version} makes it champion all the same"
-    )
+    was = f"version {version} was {'approved' if waiting.status == 'done' else waiting.status} before ({waiting.why})"
+    return f"{was}; nothing was changed; llm-retrain promote {version} makes it champion all the same"
 
 
 def _ask(asked: Request, config: RetrainConfig, home: Home) -> Decision:

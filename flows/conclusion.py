@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.approval_form import ask_in_prefect, close_form
+from flows.locks import waiting_lock
 from flows.outcome import Status
-from flows.rollout import roll_out
+from flows.rollout import LOCK_TIMEOUT_SECONDS, busy, refuse_another_champion, roll_out
 from tasks.contracts.artifacts import GateDecision, RegisteredVersion, ServedVersion
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
-from tasks.registry.approvals import ask, asked_before, open_request
+from tasks.registry.aliases import read_aliases
+from tasks.registry.approvals import approved_before, ask, pending
 from tasks.registry.ledger import overruled_versions
 from tasks.registry.outage import patiently
-from tasks.registry.versions import find_overruled, note_approval
+from tasks.registry.versions import find_overruled, find_version, note_approval
 
 log = logging.getLogger("llm_retrain.retrain")
 
@@ -71,29 +73,41 @@ def conclude(
     if decided is not None:
         return Conclusion("unchanged", overruled=overruled_versions(home, registry.model_name)[decided.version])
     against = champion.version if champion else None
-    if config.promotion.approval == "person" and not _is_approved(version, against, home):
-        return _wait(version, against, config, home, reason)
-    waited = open_request(home, registry.model_name)
-    served = patiently(lambda: roll_out(version, config, home, reason, against), "promotion", registry)
-    close_form(waited, f"version {version.version} was promoted")
+    return patiently(lambda: _promote_or_ask(version, against, config, home, reason), "promotion", registry)
+
+
+def _promote_or_ask(
+    version: RegisteredVersion, against: int | None, config: RetrainConfig, home: Home, reason: str
+) -> Conclusion:
+    """Roll it out, or ask; what was approved before and could not be rolled out then needs no second word."""
+    waited = pending(home, config.registry.model_name)
+    note = f"version {version.version} was promoted: {reason}"
+    if config.promotion.approval == "person":
+        approval = approved_before(version, against, config, home)
+        if approval is None:
+            return _wait(version, against, config, home, reason)
+        reason = note = f"approved by {approval.by}: {approval.why}"
+        note_approval(version, note, config.registry, home)
+    served = roll_out(version, config, home, reason, against)
+    close_form(waited.request if waited else None, note)
     return Conclusion("promoted", served)
-
-
-def _is_approved(version: RegisteredVersion, champion: int | None, home: Home) -> bool:
-    """Say whether a person has approved just this before, and it could not be rolled out then."""
-    before = asked_before(version, champion, home)
-    return before is not None and before.status == "approved"
 
 
 def _wait(
     version: RegisteredVersion, champion: int | None, config: RetrainConfig, home: Home, reason: str
 ) -> Conclusion:
-    before = open_request(home, config.registry.model_name)
-    request = ask(version, champion, config.promotion.expires_after_hours, reason, home)
+    registry = config.registry
+    with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, busy()):
+        refuse_another_champion(version.version, read_aliases(registry, home).get("champion"), champion)
+        before = pending(home, registry.model_name)
+        request = ask(version, champion, config, reason, home)
+    if before is not None and before.request != request:
+        instead = f"version {version.version} waits instead"
+        close_form(before.request, instead)
+        if before.request.version != version.version:
+            note_approval(find_version(registry, before.request.version, home), f"lapsed: {instead}", registry, home)
     note = f"waits for a decision until {request.expires}"
-    patiently(lambda: note_approval(version, note, config.registry, home), "asking a person", config.registry)
-    if before != request:
-        close_form(before, f"version {version.version} waits instead")
+    note_approval(version, note, registry, home)
     asked_in = ask_in_prefect(request, config)
     log.info("Version %d %s: llm-retrain approve %d, or reject", version.version, note, version.version)
     return Conclusion("waiting", waits_until=request.expires, asked_in=asked_in)

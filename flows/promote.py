@@ -13,10 +13,10 @@ from tasks.contracts.config import RegistrySection, RetrainConfig
 from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
 from tasks.evaluation.preference_sentence import sentence
-from tasks.registry.approvals import open_request
+from tasks.registry.approvals import Waiting, pending
 from tasks.registry.ledger import champions_ever
 from tasks.registry.people import preferences_by_people
-from tasks.registry.versions import find_version
+from tasks.registry.versions import find_version, note_approval
 
 log = logging.getLogger("llm_retrain.promote")
 
@@ -35,9 +35,9 @@ def promote(version: int, reason: str, config: RetrainConfig = RetrainConfig()) 
     _refuse_rejected(target)
     for said in preferences_by_people(target):
         log.info("Version %d: %s", version, sentence(said))
-    waited = open_request(home, config.registry.model_name)
+    waited = pending(home, config.registry.model_name)
     served = roll_out(target, config, home, reason)
-    close_form(waited, f"version {version} was promoted by hand: {reason}")
+    _note_and_close(waited, f"version {version} was promoted by hand: {reason}", config, home)
     return served
 
 
@@ -62,9 +62,10 @@ def rollback(
     home = Home.from_environment()
     aliases = settle(config, home)
     target = version_to_return_to(to, aliases, config.registry, home)
-    waited = open_request(home, config.registry.model_name)
+    waited = pending(home, config.registry.model_name)
     served = go_back(target, config, home, reason, aliases["champion"])
-    close_form(waited, f"version {aliases['champion']} was rolled back to version {target.version}")
+    said = f"version {aliases['champion']} was rolled back to version {target.version}"
+    _note_and_close(waited, said, config, home)
     return served
 
 
@@ -109,3 +110,10 @@ def _refuse_rejected(target: RegisteredVersion) -> None:
         raise RegistryError(
             f"version {target.version} was rejected by the gate and cannot be promoted; see llm-retrain history"
         )
+
+
+def _note_and_close(waited: Waiting | None, why: str, config: RetrainConfig, home: Home) -> None:
+    """Say of what waited for a decision that it does no more."""
+    if waited is not None:
+        note_approval(find_version(config.registry, waited.request.version, home), why, config.registry, home)
+        close_form(waited.request, why)

@@ -115,11 +115,7 @@ def _refuse_what_changed(move: Move, expected: Expected) -> None:
     if expected == "any":
         return
     target = move.target
-    if move.before not in (expected, target.version):
-        raise RolloutError(
-            f"version {target.version} was to replace {_name_of(expected)}, and by now that is "
-            f"{_name_of(move.before)}; nothing was changed, run the same command again"
-        )
+    refuse_another_champion(target.version, move.before, expected)
     if move.outcome == "promoted":
         overruled = find_overruled(move.config.registry, target.servable_digest, move.home)
         if overruled is not None and move.before != target.version:
@@ -128,6 +124,19 @@ def _refuse_what_changed(move: Move, expected: Expected) -> None:
                 f"version {target.version} was not promoted: its model was {how} as version {overruled.version}; "
                 f"if it shall answer, use llm-retrain promote {target.version}"
             )
+
+
+def refuse_another_champion(version: int, champion: int | None, expected: Expected) -> None:
+    """Refuse what was decided about a version on another champion than there is now; it may be champion itself.
+
+    Raises:
+        RolloutError: it was; nothing was changed.
+    """
+    if champion not in (expected, version):
+        raise RolloutError(
+            f"version {version} was to replace {_name_of(expected)}, and by now that is {_name_of(champion)}; "
+            "nothing was changed, run the same command again"
+        )
 
 
 def _name_of(version: int | str | None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from flows.commands.options import config_options, json_option, recorded_flow, terminal
+from flows.commands.options import config_options, json_option, reason_option, recorded_flow, terminal, utf8
 from tasks.contracts.config import load_config
 from tasks.contracts.home import Home
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("version", type=int)
 @config_options
-@click.option("--reason", default="promoted by hand", show_default=True, help="Why; goes to the ledger.")
+@reason_option("promoted by hand")
 @json_option
 def promote(
     version: int, preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool
@@ -40,7 +40,7 @@ def promote(
 @click.command()
 @click.option("--to", type=int, metavar="VERSION", help="Return to this one, which was champion once.")
 @config_options
-@click.option("--reason", default="rolled back by hand", show_default=True, help="Why; goes to the ledger.")
+@reason_option("rolled back by hand")
 @json_option
 def rollback(
     to: int | None, preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool
@@ -57,8 +57,8 @@ def rollback(
 
 def _deciding(command: Callable[..., None]) -> Callable[..., None]:
     """Add what both decisions take."""
-    name = click.option("--name", help="Who decides (default: the user of this machine); goes to the ledger.")
-    reason = click.option("--reason", required=True, help="Why; goes to the ledger.")
+    name = click.option("--name", callback=utf8, help="Who decides (default: this machine's user).")
+    reason = click.option("--reason", callback=utf8, required=True, help="Why; goes to the ledger.")
     return click.argument("version", type=int)(reason(name(config_options(json_option(command)))))
 
 

@@ -37,6 +37,19 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def utf8(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    """Refuse what cannot be written down: bytes of the command line that are no UTF-8."""
+    try:
+        return None if text is None else text.encode().decode()
+    except UnicodeEncodeError as error:
+        raise click.BadParameter("expected text in UTF-8") from error
+
+
+def reason_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option --reason of a command that does something."""
+    return click.option("--reason", callback=utf8, default=default, show_default=True, help="Why; goes to the ledger.")
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for scripts.")
 
 

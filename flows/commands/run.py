@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from flows.commands.options import config_options, json_option, recorded_flow, terminal
+from flows.commands.options import config_options, json_option, reason_option, recorded_flow, terminal
 from tasks.contracts.config import RetrainConfig, load_config
 from tasks.contracts.home import Home
 
@@ -25,7 +25,13 @@ _PREFECT_UI_PATH = "runs/flow-run"
 
 @click.command()
 @config_options
-@click.option("--reason", default="started by hand", show_default=True, help="Why; is logged and goes to the ledger.")
+@click.option(
+    "--reason",
+    callback=utf8,
+    default="started by hand",
+    show_default=True,
+    help="Why; is logged and goes to the ledger.",
+)
 @json_option
 def run(preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool) -> None:
     """Retrain once: from the sources to a served version, or to the reasons against it."""
@@ -35,6 +41,10 @@ def run(preset: str | None, file: Path | None, overrides: tuple[str, ...], reaso
         from flows.finished import find_finished
 
         outcome = find_finished(config, home) or _retrain(config, home, reason)
+        if outcome.status == "waiting":
+            from flows.approval_form import ask_again
+
+            ask_again(home, config)
         outcome = replace(outcome, seconds=round(time.monotonic() - started, 1))
         if as_json:
             click.echo(json.dumps(outcome.to_json(), ensure_ascii=False))
@@ -47,7 +57,7 @@ def run(preset: str | None, file: Path | None, overrides: tuple[str, ...], reaso
 
 @click.command()
 @config_options
-@click.option("--reason", default="sweep by hand", show_default=True, help="Why; is logged and goes to the ledger.")
+@reason_option("sweep by hand")
 @json_option
 def sweep(preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool) -> None:
     """Search the training settings of sweep.space; the best go on like any candidate."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from flows.commands.options import config_options, json_option, terminal
-from tasks.contracts.config import RetrainConfig, load_config
+from tasks.contracts.config import load_config
 from tasks.contracts.home import Home
 
 
@@ -18,11 +18,12 @@ def up(preset: str | None, file: Path | None, overrides: tuple[str, ...]) -> Non
     """Start Prefect, MLflow, Triton and the worker that executes the deployments."""
     config, home = load_config(preset, file, overrides), Home.from_environment()
     with terminal(home, as_json=False) as console:
+        from flows.approval_form import ask_again
         from flows.services import render_states
         from flows.services import up as start
 
         states = start(home, config)
-        _ask_again(home, config)
+        ask_again(home, config)
         render_states(console, states)
 
 
@@ -52,18 +53,3 @@ def doctor(preset: str | None, file: Path | None, overrides: tuple[str, ...], as
         else:
             render_findings(console, findings)
     sys.exit(1 if any(finding.ok == "problem" for finding in findings) else 0)
-
-
-def _ask_again(home: Home, config: RetrainConfig) -> None:
-    """Bring what waits for a decision before a person: it may have been made before there was a server."""
-    from tasks.registry.approvals import open_request
-
-    request = open_request(home, config.registry.model_name)
-    if request is not None:
-        from prefect.settings import PREFECT_API_URL, temporary_settings
-
-        from flows.approval_form import ask_in_prefect
-        from flows.services import prefect_api_url
-
-        with temporary_settings({PREFECT_API_URL: prefect_api_url(home)}):
-            ask_in_prefect(request, config)

@@ -88,11 +88,13 @@ def overview(config: RetrainConfig, home: Home) -> dict[str, Any]:
 
 
 def waiting_facts(config: RetrainConfig, home: Home) -> dict[str, Any] | None:
-    """Return the version that waits for a person's decision, and until when; None if none does."""
-    from tasks.registry.approvals import open_request
+    """Return the version that waits for a person, or for its roll-out after one, and until when; None if none does."""
+    from tasks.registry.approvals import pending
 
-    request = open_request(home, config.registry.model_name)
-    return None if request is None else {"version": request.version, "until": request.expires}
+    waiting = pending(home, config.registry.model_name)
+    if waiting is None:
+        return None
+    return {"version": waiting.request.version, "until": waiting.request.expires, "status": waiting.status}
 
 
 def unfinished_facts(home: Home) -> dict[str, int]:
@@ -141,8 +143,9 @@ def render_overview(console: Console, facts: dict[str, Any]) -> None:
         name = f"version {champion['version']} ({facts['primary_metric']} {score})"
         console.print(f"Champion: {name}, answering as {facts['answers']}")
     if waiting := facts["waiting"]:
+        what = "for your decision" if waiting["status"] == "open" else "approved, and not rolled out yet"
         console.print(
-            f"[bold cyan]Waiting[/]: version {waiting['version']} for your decision, until "
+            f"[bold cyan]Waiting[/]: version {waiting['version']}, {what}, until "
             f"{short_time(waiting['until'])}: llm-retrain approve {waiting['version']} --reason WHY, or reject"
         )
     if facts["warning"]:

@@ -82,13 +82,18 @@ def read_ledger(home: Home, model: str | None = None) -> list[dict[str, Any]]:
     Raises:
         StoreError: the ledger is there and cannot be read.
     """
-    records: list[dict[str, Any]] = []
+    return [record for _, record in numbered_ledger(home, model)]
+
+
+def numbered_ledger(home: Home, model: str | None = None) -> list[tuple[int, dict[str, Any]]]:
+    """Return the same lines, each with its number, from 1."""
+    records: list[tuple[int, dict[str, Any]]] = []
     for number, record in enumerate(_read(home)[0], start=1):
         if record is not None and record.keys() >= _ALWAYS_THERE:
-            records.append(record)
+            records.append((number, record))
         else:
             log.warning("Line %d of the ledger %s is no whole line and is left out", number, home.ledger)
-    return [record for record in records if model in (None, record["model"])]
+    return [(number, record) for number, record in records if model in (None, record["model"])]
 
 
 def verify_ledger(home: Home) -> list[ChainProblem]:

@@ -7,11 +7,13 @@ import pytest
 from flows import conclusion
 from tasks.contracts.artifacts import GateDecision, ServedVersion
 from tasks.contracts.config import RetrainConfig
+from tasks.contracts.errors import RolloutError
 from tasks.contracts.home import Home
 
 SERVED = ServedVersion(5, "assistant-v5", True, "asked")
 VERSION = SimpleNamespace(version=5, servable_digest="candidate")
-REQUEST = SimpleNamespace(expires="2026-11-25T09:30:00+00:00")
+REQUEST = SimpleNamespace(expires="2026-11-25T09:30:00+00:00", version=5)
+BEFORE = SimpleNamespace(version=2)
 
 
 class Ending:
@@ -19,23 +21,26 @@ class Ending:
 
     def __init__(self, monkeypatch, home):
         self.monkeypatch, self.home = monkeypatch, home
-        self.open, self.closed = None, []
+        self.open, self.closed, self.champion = None, [], None
         self.rolled_out, self.asked, self.noted, self.shown = [], [], [], []
 
     def __call__(self, verdict="promote", champion=None, overruled=None, approval="automatic", before=None):
         parts = {
             "find_overruled": lambda _registry, digest, _home: overruled if digest == "candidate" else None,
             "overruled_versions": lambda *_: {3: "refused", 4: "rolled back"},
-            "asked_before": lambda *told: before,
-            "ask": lambda version, against, hours, why, _home: self.asked.append((against, hours, why)) or REQUEST,
-            "note_approval": lambda _version, note, *_: self.noted.append(note),
-            "open_request": lambda *_: self.open,
+            "approved_before": lambda _version, against, *_: before and before[against],
+            "read_aliases": lambda *_: {"champion": self.champion} if self.champion else {},
+            "ask": lambda version, against, config, why, _home: self.asked.append((against, why)) or REQUEST,
+            "find_version": lambda _registry, number, _home: f"version {number}",
+            "note_approval": lambda _version, note, *_: self.noted.append((_version, note)),
+            "pending": lambda *_: self.open and SimpleNamespace(request=self.open),
             "close_form": lambda request, why: self.closed.append((request, why)),
             "ask_in_prefect": lambda request, _config: self.shown.append(request),
             "roll_out": lambda version, _config, _home, why, against: self.rolled_out.append((why, against)) or SERVED,
         }
         for name, part in parts.items():
             self.monkeypatch.setattr(conclusion, name, part)
+        self.champion = champion.version if champion and self.champion is None else self.champion
         config = RetrainConfig.model_validate({"promotion": {"approval": approval, "expires_after_hours": 24}})
         decision = GateDecision(verdict, "base", ())
         return conclusion.conclude(VERSION, decision, champion, config, self.home, "nightly")
@@ -71,22 +76,31 @@ def test_what_a_person_decided_against_is_neither_rolled_out_nor_asked_about(end
 def test_where_a_person_decides_it_waits_and_is_shown(ending):
     ended = ending(champion=SimpleNamespace(version=4), approval="person")
     assert (ended.status, ended.waits_until, ended.served) == ("waiting", REQUEST.expires, None)
-    assert ending.asked == [(4, 24, "nightly")] and ending.shown == [REQUEST] and ending.rolled_out == []
-    assert ending.noted == [f"waits for a decision until {REQUEST.expires}"]
+    assert ending.asked == [(4, "nightly")] and ending.shown == [REQUEST] and ending.rolled_out == []
+    assert ending.noted == [(VERSION, f"waits for a decision until {REQUEST.expires}")]
 
 
 def test_the_form_of_what_waited_before_is_closed_and_its_own_is_not(ending):
-    ending.open = "the one before"
+    ending.open = BEFORE
     ending(approval="person")
-    assert ending.closed == [("the one before", "version 5 waits instead")]
+    assert ending.closed == [(BEFORE, "version 5 waits instead")]
+    assert ending.noted[0] == ("version 2", "lapsed: version 5 waits instead")
     ending.open = REQUEST
     ending(approval="person")
     assert len(ending.closed) == 1
     ending()
-    assert ending.closed[1:] == [(REQUEST, "version 5 was promoted")]
+    assert ending.closed[1:] == [(REQUEST, "version 5 was promoted: nightly")]
 
 
-@pytest.mark.parametrize(("status", "rolled_out"), [("approved", 1), ("lapsed", 0), ("open", 0)])
-def test_what_was_approved_and_could_not_be_rolled_out_then_needs_no_second_word(ending, status, rolled_out):
-    ending(approval="person", before=SimpleNamespace(status=status))
-    assert (len(ending.rolled_out), len(ending.asked)) == (rolled_out, 1 - rolled_out)
+def test_what_was_approved_and_could_not_be_rolled_out_then_needs_no_second_word(ending):
+    ended = ending(approval="person", before={None: SimpleNamespace(by="Ada", why="good")})
+    assert ended.status == "promoted" and ending.asked == []
+    assert ending.rolled_out == [("approved by Ada: good", None)]
+    assert ending.noted == [(VERSION, "approved by Ada: good")]
+
+
+def test_nobody_is_asked_about_what_was_judged_against_another_champion_than_there_is(ending):
+    ending.champion = 6
+    with pytest.raises(RolloutError, match="version 5 was to replace version 4, and by now that is version 6"):
+        ending(champion=SimpleNamespace(version=4), approval="person")
+    assert ending.asked == ending.shown == []

@@ -11,7 +11,7 @@ from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import ConfigError, RegistryError, RolloutError
 from tasks.contracts.home import Home
 from tasks.registry.approvals import ask, requests
-from tasks.registry.ledger import read_ledger
+from tasks.registry.ledger import append_to_ledger, read_ledger
 
 CONFIG = RetrainConfig()
 YES, NO = (flow.decision_of(decision, "a good reason", "Ada") for decision in ("approve", "reject"))
@@ -24,7 +24,7 @@ class Desk:
         self.home, self.changed, self.champion, self.fails = home, "", 2, False
         self.rolled_out, self.noted, self.closed = [], [], []
         version = SimpleNamespace(name="assistant", version=3, servable_path=None, report_path=None, review_path=None)
-        self.request = ask(version, 2, 72, "nightly", home)
+        self.request = ask(version, 2, CONFIG, "nightly", home)
 
     def decide(self, decision):
         return flow.decide(self.request, decision, CONFIG, self.home)
@@ -83,15 +83,44 @@ def test_what_changed_since_it_was_shown_lapses_whatever_is_decided(desk, decisi
         desk.decide(decision)
 
 
-def test_an_approval_whose_roll_out_failed_can_be_given_again_but_not_turned_into_a_refusal(desk):
+def test_an_approval_whose_roll_out_failed_can_be_given_again(desk):
     desk.fails = True
     with pytest.raises(RolloutError, match="Triton is down"):
         desk.decide(YES)
     desk.fails = False
-    with pytest.raises(RegistryError, match="version 3 was approved before"):
-        desk.decide(NO)
     assert desk.decide(YES).version == 3
     assert [record["event"] for record in read_ledger(desk.home, "assistant")] == ["waiting", "approved"]
+
+
+def test_an_approval_whose_roll_out_failed_can_be_taken_back(desk):
+    desk.fails = True
+    with pytest.raises(RolloutError, match="Triton is down"):
+        desk.decide(YES)
+    desk.fails = False
+    assert desk.decide(NO) is None
+    assert desk.status() == "refused" and desk.rolled_out == []
+
+
+def test_an_approval_that_was_rolled_out_is_used_up(desk):
+    desk.decide(YES)
+    append_to_ledger(desk.home, "promoted", "assistant", 2, 3, "approved by Ada: a good reason")
+    with pytest.raises(RegistryError, match=r"version 3 was approved before \(a good reason\)"):
+        desk.decide(YES)
+    assert len(desk.rolled_out) == 1
+
+
+def test_a_configuration_of_another_place_decides_nothing_and_leaves_the_request_open(desk):
+    other = RetrainConfig.model_validate({"serving": {"model_name": "other"}})
+    with pytest.raises(RegistryError, match="cannot be decided here: it would answer for assistant"):
+        flow.decide(desk.request, YES, other, desk.home)
+    assert desk.status() == "open" and desk.rolled_out == []
+
+
+def test_a_ledger_that_was_changed_lapses_the_request(desk, monkeypatch):
+    monkeypatch.setattr(flow, "what_broke", lambda *_: "the ledger was changed")
+    with pytest.raises(RegistryError, match="not any more what was shown: the ledger was changed"):
+        desk.decide(YES)
+    assert desk.status() == "lapsed" and desk.rolled_out == []
 
 
 def test_of_two_who_decide_at_once_one_is_told(desk):
@@ -112,9 +141,27 @@ def test_of_two_who_decide_at_once_one_is_told(desk):
     assert [record["event"] for record in read_ledger(desk.home, "assistant")] == ["waiting", "refused"]
 
 
+def test_the_form_refuses_blanks_before_the_run_goes_on():
+    """The server holds the form against its schema, and nothing else, before it goes on."""
+    from prefect.utilities.schema_tools import is_valid_schema, validate
+
+    schema = flow.Decision.model_json_schema()
+    is_valid_schema(schema)
+    good = {"decision": "approve", "reason": "two\nlines of it", "name": "张伟"}
+    assert validate(good, schema) == []
+    for wrong in ({"reason": "   "}, {"name": "  "}, {"name": " Ada"}, {"reason": "a \x1b[2J"}, {"name": "Ad\u202ea"}):
+        assert validate(good | wrong, schema), wrong
+
+
 @pytest.mark.parametrize(
     ("reason", "name", "problem"),
-    [("", "Ada", "--reason is ''"), ("  a ", "Ada", "--reason is 'a'"), ("a reason", " ", "--name is ''")],
+    [
+        ("", "Ada", "--reason is ''"),
+        ("  a ", "Ada", "--reason is 'a'"),
+        ("a reason", " ", "--name is ''"),
+        ("a \x1b[31mreason", "Ada", "--reason is"),
+        ("a reason", "Ada\u202e", "--name is"),
+    ],
 )
 def test_a_decision_without_a_reason_or_a_name_is_none(reason, name, problem):
     with pytest.raises(ConfigError, match=problem):

@@ -31,9 +31,9 @@ def test_history_keeps_times_and_verdicts_whole():
 
 def test_status_says_what_waits_for_a_decision_and_how_to_decide():
     facts = {"home": "/home", "services": [], "champion": None, "warning": "", "last_runs": [], "unsent_runs": 0}
-    waiting = {"waiting": {"version": 3, "until": "2026-11-25T09:30:00+00:00"}}
+    waiting = {"waiting": {"version": 3, "until": "2026-11-25T09:30:00+00:00", "status": "open"}}
     text = shown(render_overview, {**facts, **waiting, "unfinished_trainings": {"trainings": 0, "bytes": 0}})
-    assert "version 3 for your decision, until 11-25 09:30" in " ".join(text.split())
+    assert "version 3, for your decision, until 11-25 09:30" in " ".join(text.split())
     assert "llm-retrain approve 3" in " ".join(text.split())
 
 

@@ -2,18 +2,30 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from tasks.contracts.artifacts import RegisteredVersion
+from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
 from tasks.contracts.store import Store
 from tasks.registry import approvals
-from tasks.registry.approvals import answer, ask, asked_before, open_request, requests, what_changed
+from tasks.registry.approvals import (
+    answer,
+    approved_before,
+    ask,
+    asked_elsewhere,
+    open_request,
+    pending,
+    requests,
+    what_broke,
+    what_changed,
+)
 from tasks.registry.ledger import append_to_ledger
 
 MODEL = "assistant"
+CONFIG = RetrainConfig()
 
 
 @pytest.fixture
@@ -43,7 +55,7 @@ def statuses(home):
 
 
 def test_a_request_is_open_until_it_is_answered_and_the_answer_keeps_the_reason(home):
-    request = ask(version_of(home, 3), 2, 72, "nightly", home)
+    request = ask(version_of(home, 3), 2, CONFIG, "nightly", home)
     assert open_request(home, MODEL) == request
     assert (request.version, request.champion) == (3, 2)
     answer(request, "refused", MODEL, "too curt", "Ada", home)
@@ -55,28 +67,28 @@ def test_a_request_is_open_until_it_is_answered_and_the_answer_keeps_the_reason(
 
 
 def test_the_same_is_asked_once_and_another_version_takes_its_place(home):
-    first = ask(version_of(home, 3), 2, 72, "nightly", home)
-    assert ask(version_of(home, 3), 2, 1, "again", home) == first
-    second = ask(version_of(home, 4, "another"), 2, 72, "nightly", home)
+    first = ask(version_of(home, 3), 2, CONFIG, "nightly", home)
+    assert ask(version_of(home, 3), 2, CONFIG, "again", home) == first
+    second = ask(version_of(home, 4, "another"), 2, CONFIG, "nightly", home)
     assert statuses(home) == [(3, "lapsed"), (4, "open")]
     assert requests(home, MODEL)[0].why == "version 4 waits instead"
     assert open_request(home, MODEL) == second
 
 
 def test_what_was_judged_against_another_champion_is_asked_anew(home):
-    ask(version_of(home, 3), 2, 72, "nightly", home)
-    ask(version_of(home, 3), 5, 72, "nightly", home)
+    ask(version_of(home, 3), 2, CONFIG, "nightly", home)
+    ask(version_of(home, 3), 5, CONFIG, "nightly", home)
     assert statuses(home) == [(3, "lapsed"), (3, "open")]
 
 
 def test_nobodys_word_counts_after_the_time(home, monkeypatch):
     version = version_of(home, 3)
-    late = ask(version, None, 1e-9, "nightly", home)
+    late = ask(version, None, CONFIG, "nightly", home)
     monkeypatch.setattr(approvals, "datetime", Later)
     assert late.has_expired() and statuses(home) == [(3, "lapsed")] and open_request(home, MODEL) is None
-    monkeypatch.undo()
-    again = ask(version, None, 72, "nightly", home)
+    again = ask(version, None, CONFIG, "nightly", home)
     assert not again.has_expired() and again.key != late.key
+    assert statuses(home) == [(3, "lapsed"), (3, "open")]
 
 
 class Later(approvals.datetime):
@@ -87,16 +99,100 @@ class Later(approvals.datetime):
         return approvals.datetime.fromisoformat("2999-01-01T00:00:00+00:00")
 
 
+def approved(home, version, champion):
+    return approved_before(version, champion, CONFIG, home)
+
+
 def test_an_approval_is_found_again_for_just_what_was_approved(home):
     version = version_of(home, 3)
-    answer(ask(version, 2, 72, "nightly", home), "approved", MODEL, "good", "Ada", home)
-    assert asked_before(version, 2, home).status == "approved"
-    assert asked_before(version, 4, home) is None, "another champion"
-    assert asked_before(version_of(home, 3, "another"), 2, home) is None, "another model"
+    answer(ask(version, 2, CONFIG, "nightly", home), "approved", MODEL, "good", "Ada", home)
+    found = approved(home, version, 2)
+    assert (found.status, found.by, found.why) == ("approved", "Ada", "good")
+    assert approved(home, version, 4) is None, "another champion"
+    assert approved(home, version_of(home, 3, "another"), 2) is None, "another model"
+    elsewhere = CONFIG.model_copy(update={"serving": CONFIG.serving.model_copy(update={"model_name": "other"})})
+    assert approved_before(version, 2, elsewhere, home) is None, "another name"
+
+
+def test_an_approval_is_used_up_by_the_next_move_of_the_champion(home):
+    """Otherwise the next night would promote what a person went back from, and nobody would be asked."""
+    version = version_of(home, 7)
+    answer(ask(version, 6, CONFIG, "nightly", home), "approved", MODEL, "good", "Ada", home)
+    append_to_ledger(home, "promoted", MODEL, 6, 7, "approved by Ada: good")
+    assert statuses(home) == [(7, "done")] and pending(home, MODEL) is None
+    append_to_ledger(home, "promoted", MODEL, 7, 6, "7 misbehaves")
+    assert approved(home, version, 6) is None
+    ask(version, 6, CONFIG, "nightly", home)
+    assert statuses(home) == [(7, "done"), (7, "open")]
+
+
+def test_an_approval_that_was_not_rolled_out_counts_no_longer_than_its_request(home, monkeypatch):
+    version = version_of(home, 3)
+    answer(ask(version, 2, CONFIG, "nightly", home), "approved", MODEL, "good", "Ada", home)
+    assert pending(home, MODEL).status == "approved" and open_request(home, MODEL) is None
+    monkeypatch.setattr(approvals, "datetime", Later)
+    assert statuses(home) == [(3, "lapsed")] and approved(home, version, 2) is None
+    assert requests(home, MODEL)[0].why.startswith("approved, and not rolled out until ")
+
+
+def test_what_was_approved_can_be_refused_until_it_is_rolled_out(home):
+    request = ask(version_of(home, 3), 2, CONFIG, "nightly", home)
+    answer(request, "approved", MODEL, "good", "Ada", home)
+    answer(request, "refused", MODEL, "on second thoughts", "Ada", home)
+    assert statuses(home) == [(3, "refused")] and approved(home, version_of(home, 3), 2) is None
+
+
+def test_nobodys_word_counts_on_a_ledger_that_was_changed_since_it_was_asked(home):
+    version = version_of(home, 3)
+    append_to_ledger(home, "promoted", MODEL, None, 2, "before")
+    answer(ask(version, 2, CONFIG, "nightly", home), "approved", MODEL, "good", "Ada", home)
+    assert what_broke(pending(home, MODEL), home) == ""
+    lines = home.ledger.read_text().splitlines()
+    assert '"expires":"2' in lines[1]
+    home.ledger.write_text("\n".join([lines[0], lines[1].replace('"expires":"2', '"expires":"3'), lines[2]]) + "\n")
+    answer(requests(home, MODEL)[0].request, "approved", MODEL, "forged", "Eve", home)
+    assert "the ledger was changed after it was asked (line 3" in what_broke(pending(home, MODEL), home)
+    assert approved(home, version, 2) is None
+
+
+def test_a_break_before_the_request_does_not_concern_it(home):
+    append_to_ledger(home, "promoted", MODEL, None, 1, "before")
+    append_to_ledger(home, "promoted", MODEL, 1, 2, "before")
+    lines = home.ledger.read_text().splitlines()
+    home.ledger.write_text("\n".join([lines[0].replace("before", "beside"), lines[1]]) + "\n")
+    answer(ask(version_of(home, 3), 2, CONFIG, "nightly", home), "approved", MODEL, "good", "Ada", home)
+    assert what_broke(pending(home, MODEL), home) == ""
+
+
+@pytest.mark.parametrize(
+    "approval",
+    [{}, {"request": {}}, {"request": "text"}, "text", {"request": {"version": 3, "asked": "now", "expires": "then"}}],
+)
+def test_a_line_that_holds_no_request_is_passed_over(home, approval):
+    append_to_ledger(home, "waiting", MODEL, 2, 3, "", approval=approval)
+    assert requests(home, MODEL) == []
+    ask(version_of(home, 4), 2, CONFIG, "nightly", home)
+    assert statuses(home) == [(4, "open")]
+
+
+def test_a_time_without_a_zone_is_no_request(home):
+    request = ask(version_of(home, 4), 2, CONFIG, "nightly", home)
+    naive = asdict(request) | {"expires": "2999-01-01T00:00:00"}
+    append_to_ledger(home, "waiting", MODEL, 2, 5, "", approval={"request": naive})
+    assert statuses(home) == [(4, "open")]
+
+
+def test_a_request_is_about_one_registry_and_one_served_name(home):
+    request = ask(version_of(home, 3), 2, CONFIG, "nightly", home)
+    assert asked_elsewhere(request, CONFIG, home) == ""
+    other = RetrainConfig.model_validate({"serving": {"model_name": "other"}})
+    assert asked_elsewhere(request, other, home) == "it would answer for assistant, and serving.model_name is other"
+    copied = RetrainConfig.model_validate({"registry": {"tracking_uri": "sqlite:////tmp/other.db"}})
+    assert "another registry" in asked_elsewhere(request, copied, home)
 
 
 def test_requests_of_another_model_and_answers_to_none_are_passed_over(home):
-    request = ask(version_of(home, 3), 2, 72, "nightly", home)
+    request = ask(version_of(home, 3), 2, CONFIG, "nightly", home)
     append_to_ledger(home, "approved", MODEL, 2, 3, "", "", approval={"key": "0" * 64, "name": "Eve"})
     assert statuses(home) == [(3, "open")] and requests(home, "another") == []
     assert open_request(home, MODEL) == request
@@ -105,14 +201,14 @@ def test_requests_of_another_model_and_answers_to_none_are_passed_over(home):
 @pytest.mark.parametrize(
     ("event", "to", "status", "why"),
     [
-        ("promoted", 3, "approved", "by hand"),
+        ("promoted", 3, "done", "by hand"),
         ("promoted", 4, "lapsed", "version 4 became champion"),
         ("rolled back", 1, "lapsed", "version 1 became champion"),
         ("undone", 3, "open", ""),
     ],
 )
 def test_a_champion_that_came_in_another_way_ends_the_request(home, event, to, status, why):
-    ask(version_of(home, 3), 2, 72, "nightly", home)
+    ask(version_of(home, 3), 2, CONFIG, "nightly", home)
     append_to_ledger(home, event, MODEL, 2, to, "by hand")
     assert [(each.status, each.why) for each in requests(home, MODEL)] == [(status, why)]
 
@@ -120,7 +216,7 @@ def test_a_champion_that_came_in_another_way_ends_the_request(home, event, to, s
 @pytest.mark.parametrize("kind", ["servable", "report", "review"])
 def test_every_part_that_was_shown_is_held_against_its_digest(home, kind):
     version = version_of(home, 3)
-    request = ask(version, 2, 72, "nightly", home)
+    request = ask(version, 2, CONFIG, "nightly", home)
     assert what_changed(request, version, 2) == ""
     path = getattr(version, f"{kind}_path")
     other = getattr(version_of(home, 3, "another"), f"{kind}_path")
@@ -135,7 +231,7 @@ def test_every_part_that_was_shown_is_held_against_its_digest(home, kind):
 
 def test_another_champion_is_a_change_and_the_version_itself_is_none(home):
     version = version_of(home, 3)
-    request = ask(version, 2, 72, "nightly", home)
+    request = ask(version, 2, CONFIG, "nightly", home)
     assert what_changed(request, version, 4) == "version 2 was champion when it was asked, and now version 4 is"
     assert what_changed(request, version, None) == "version 2 was champion when it was asked, and now there is none"
     assert what_changed(request, version, 3) == "", "a promotion that was killed after its last alias"
@@ -143,4 +239,4 @@ def test_another_champion_is_a_change_and_the_version_itself_is_none(home):
 
 def test_a_version_without_a_page_cannot_be_approved(home):
     version = replace(version_of(home, 3), review_path=None)
-    assert what_changed(ask(version, 2, 72, "nightly", home), version, 2) == "its review is not registered any more"
+    assert what_changed(ask(version, 2, CONFIG, "nightly", home), version, 2) == "its review is not registered any more"

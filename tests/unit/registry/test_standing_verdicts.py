@@ -120,7 +120,11 @@ def test_a_model_that_was_never_registered_has_no_aliases(database):
 def test_a_version_that_waits_for_a_person_stands_while_it_is_asked_about(registry):
     client, home = registry
     one = register(client, "promote", "first")
-    request = {"version": one, "champion": None, **dict.fromkeys(("servable", "report", "review"), "d")}
+    request = {
+        "version": one,
+        "champion": None,
+        **dict.fromkeys(("servable", "report", "review", "serving", "registry"), "d"),
+    }
     request |= {"asked": "2026-11-23T00:00:00+00:00", "expires": "2999-01-01T00:00:00+00:00"}
     append_to_ledger(home, "waiting", "assistant", None, one, "", "", approval={"request": request})
     waits = lambda: find_judged(REGISTRY, "first", "held out", "gate", home, waits=True)  # noqa: E731
