@@ -25,13 +25,7 @@ _PREFECT_UI_PATH = "runs/flow-run"
 
 @click.command()
 @config_options
-@click.option(
-    "--reason",
-    callback=utf8,
-    default="started by hand",
-    show_default=True,
-    help="Why; is logged and goes to the ledger.",
-)
+@reason_option("started by hand")
 @json_option
 def run(preset: str | None, file: Path | None, overrides: tuple[str, ...], reason: str, as_json: bool) -> None:
     """Retrain once: from the sources to a served version, or to the reasons against it."""

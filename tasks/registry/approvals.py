@@ -104,8 +104,8 @@ def ask(version: RegisteredVersion, champion: int | None, config: RetrainConfig,
     """
     now = datetime.now(UTC)
     end = now + timedelta(hours=config.promotion.expires_after_hours)
-    times = {"asked": now.isoformat(timespec="microseconds"), "expires": end.isoformat(timespec="seconds")}
-    request = replace(_subject(version, champion, config, home), **times)
+    asked, expires = now.isoformat(timespec="microseconds"), end.isoformat(timespec="seconds")
+    request = replace(_subject(version, champion, config, home), asked=asked, expires=expires)
     before = pending(home, version.name)
     if before is not None:
         if before.status == "open" and _is_same(before.request, request):
