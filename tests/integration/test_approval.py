@@ -1,7 +1,7 @@
 """A person decides: a real form in a real Prefect, a real worker, a tiny model; only what was shown counts.
 
-The tests build on each other in this order: version 1 is refused in the form, version 2 changes while it waits, is
-asked about again, and is approved.
+The tests build on each other in this order: version 1 is refused at the command line, version 2 changes while it
+waits, is asked about again, and is approved in the form.
 """
 
 import json
@@ -41,7 +41,7 @@ def test_a_better_candidate_waits_and_a_suspended_run_shows_the_report_and_a_typ
     assert (first["status"], first["version"], first["verdict"]) == ("waiting", 1, "promote")
     assert first["served"] is None and loop.aliases() == {"challenger": 1}
     assert loop.ledger() == [("waiting", None, 1)]
-    assert loop.json("status")["waiting"] == {"version": 1, "until": first["waits_until"]}
+    assert loop.json("status")["waiting"] == {"version": 1, "until": first["waits_until"], "status": "open"}
     asking = suspended_run(loop)
     assert asking["parameters"]["version"] == 1
     assert first["places"]["approval_flow_run"] == asking["id"]
@@ -67,6 +67,7 @@ def test_the_same_run_again_waits_for_the_same_and_asks_nobody_twice(loop, first
         {"decision": "perhaps", "reason": "a reason", "name": "Ada"},
         {"decision": "approve", "name": "Ada"},
         {"decision": "approve", "reason": "", "name": "Ada"},
+        {"decision": "approve", "reason": "   ", "name": "Ada"},
         None,
     ],
 )
@@ -77,11 +78,19 @@ def test_a_form_that_is_not_filled_in_is_refused_and_goes_on_waiting(loop, first
     assert suspended_run(loop)["id"] == asking["id"] and loop.aliases() == {"challenger": 1}
 
 
-def test_who_is_refused_in_the_form_is_not_promoted_by_the_next_run(loop, first):
+def test_a_form_that_somebody_cancelled_is_shown_again_by_the_next_run(loop, first):
+    cancelled = suspended_run(loop)
+    state = {"state": {"type": "CANCELLED", "name": "Cancelled"}, "force": True}
+    assert loop.api.post(f"/flow_runs/{cancelled['id']}/set_state", json=state).is_success
+    assert loop.json("run", *AFTER_A_PERSON, expected_exit=5)["waits_until"] == first["waits_until"]
+    assert suspended_run(loop)["id"] != cancelled["id"]
+
+
+def test_what_was_refused_is_not_promoted_by_the_next_run_and_its_form_is_closed(loop, first):
     asking = suspended_run(loop)
-    accept(loop, asking, {"decision": "reject", "reason": "too curt", "name": "Ada"})
+    assert loop.json("reject", "1", "--reason", "too curt", "--name", "Ada")["served"] is None
     ended = loop.wait_for_run(asking["id"])
-    assert (ended["state"]["name"], ended["state"]["message"]) == ("Refused", "Ada: too curt")
+    assert (ended["state"]["name"], ended["state"]["message"]) == ("Decided", "refused by Ada: too curt")
     assert loop.ledger()[-1] == ("refused", None, 1)
     assert tag(loop, 1) == "refused by Ada: too curt"
     again = loop.json("run", *AFTER_A_PERSON, expected_exit=3)
@@ -124,6 +133,12 @@ def test_it_is_asked_again_and_the_approved_version_serves(loop, first):
     answer = loop.ask(again["samples"][0]["prompt"])
     assert (answer["served_by"], answer["text_output"]) == ("assistant-v2", ANSWER)
     assert loop.json("status")["waiting"] is None
+    used_up = loop.command("approve", "2", "--reason", "once more")
+    assert used_up.returncode == 1 and "version 2 was approved before" in used_up.stderr
+    asks_late = loop.wait_for_run(
+        loop.start_run(DEPLOYMENT, {"version": 2, "request": asking["parameters"]["request"]})
+    )
+    assert asks_late["state"]["name"] == "Decided"
 
 
 def suspended_run(loop):
