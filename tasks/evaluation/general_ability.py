@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tasks.contracts.artifacts import EvalReport, Finding, Outcome
 from tasks.contracts.config import GateSection
 from tasks.contracts.evaluation_sets import GENERAL_ABILITY
-from tasks.evaluation.significance import expanded
+from tasks.evaluation.significance import expanded, is_evidence
 
 _METRIC = "reference_nats"
 
@@ -25,7 +25,7 @@ def general_ability(report: EvalReport, gate: GateSection) -> Iterator[Finding]:
     general = report.general
     if general is None:
         return
-    if general.examples < gate.min_slice_examples:
+    if not general.examples >= gate.min_slice_examples:
         yield Finding(
             GENERAL_ABILITY,
             "open",
@@ -34,7 +34,7 @@ def general_ability(report: EvalReport, gate: GateSection) -> Iterator[Finding]:
             {"rows": general.examples},
         )
         return
-    seen = general.differences["base"].get(_METRIC)
+    seen = general.differences.get("base", {}).get(_METRIC)
     if seen is None:
         yield Finding(
             GENERAL_ABILITY,
@@ -42,6 +42,9 @@ def general_ability(report: EvalReport, gate: GateSection) -> Iterator[Finding]:
             "The engine does not say how likely references are, so it is not known what was forgotten; to do without, "
             "set evaluation.general to false.",
         )
+        return
+    if not is_evidence(seen):
+        yield Finding(GENERAL_ABILITY, "open", f"The loss of {_METRIC} is no number with an interval: {seen}.")
         return
     loss = expanded(seen, general.examples, report.confidence)
     allowed = f"{gate.general_margin:g} (gate.general_margin)"
