@@ -130,6 +130,7 @@ def test_an_address_with_a_secret_is_refused_and_not_shown(url):
     with pytest.raises(ConfigError, match=r"^evaluation\.judge\.url is not shown: ") as caught:
         load(f"evaluation.judge={{url: '{url}', model: m}}")
     assert "PASSW0RD" not in str(caught.value)
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__, "pydantic's error quotes the value"
 
 
 @pytest.mark.parametrize("url", ["https://h\x7f/v1", "https://h/\u2028v1", "https://h o/v1", "https://h:99999/v1"])

@@ -388,6 +388,15 @@ def test_a_request_that_cannot_be_made_is_a_problem_and_not_tried_again(url, bod
     assert waits == []
 
 
+def test_the_error_of_an_odd_answer_does_not_carry_the_whole_of_it(waits):
+    """The decoder's error holds what it read, which may quote the key."""
+    with fake_judge(lambda _: b"no JSON") as server, ChatEndpoint(server.url, SECRET, 5, 0) as chat:
+        content = json.dumps({"answer_A": "", "answer_B": ""})
+        with pytest.raises(ChatProblem, match=r"answered 'no JSON' \(JSONDecodeError\); expected choices") as caught:
+            chat.ask({"messages": [{"role": "system"}, {"role": "user", "content": content}]})
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
 SECRET = "a/Bc'3\\x\"4711-not-to-be-seen"
 
 
@@ -438,7 +447,7 @@ def test_a_key_that_the_endpoint_quotes_is_in_nothing_that_a_run_writes_or_says(
     written = [path.read_text() for path in store.root.rglob("*") if path.is_file()]
     assert written and any("expected choices" in text for text in written)
     for text in (*written, *told):
-        assert "not-to-be-seen" not in text and SECRET[:6] not in text
+        assert "not-to-be-seen" not in text and SECRET[:4] not in text
 
 
 def test_the_step_compares_with_the_champion_if_there_is_one(store, tmp_path):
