@@ -230,7 +230,7 @@ class _Case:
                 )
                 continue
             seen = part.differences.get(self.baseline, {}).get(metric)
-            if seen is None or not is_evidence(seen):
+            if not is_evidence(seen):
                 yield _open(
                     f"The difference of {metric} against {self.baseline} on the protected slice {name!r} is no number "
                     f"with an interval: {seen}."

@@ -43,11 +43,16 @@ def general_ability(report: EvalReport, gate: GateSection) -> Iterator[Finding]:
             "set evaluation.general to false.",
         )
         return
+    allowed = f"{gate.general_margin:g} (gate.general_margin)"
     if not is_evidence(seen):
-        yield Finding(GENERAL_ABILITY, "open", f"The loss of {_METRIC} is no number with an interval: {seen}.")
+        yield Finding(
+            GENERAL_ABILITY,
+            "open",
+            f"{_METRIC} of the general-ability set ({general.examples} rows) changed by no number with an interval: "
+            f"{seen}; a loss of {allowed} is not ruled out.",
+        )
         return
     loss = expanded(seen, general.examples, report.confidence)
-    allowed = f"{gate.general_margin:g} (gate.general_margin)"
     outcome: Outcome
     if loss.high < gate.general_margin:
         outcome, reading = "passed", f"a loss of {allowed} is ruled out"

@@ -38,7 +38,7 @@ def sets_agree(report: EvalReport, gate: GateSection, baseline: str) -> Iterator
             )
             return
         difference = part.differences.get(baseline, {}).get(metric)
-        if difference is None or not is_evidence(difference):
+        if not is_evidence(difference):
             yield _finding(
                 "open",
                 f"The difference of {metric} against {baseline} on the {name} set is no number with an interval: "

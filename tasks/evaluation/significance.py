@@ -13,6 +13,7 @@ POWER = 0.8
 _MOST_EXAMPLES = 1_000_000
 _ROUNDING = 1e-9
 _Name = TypeVar("_Name", bound=Hashable)
+_Seen = TypeVar("_Seen", bound=Interval)
 
 
 def holm(p_values: Mapping[_Name, float]) -> dict[_Name, float]:
@@ -30,7 +31,7 @@ def holm(p_values: Mapping[_Name, float]) -> dict[_Name, float]:
     return {name: corrected[name] for name in p_values}
 
 
-def is_evidence(seen: Interval | None) -> TypeGuard[Interval]:
+def is_evidence(seen: _Seen | None) -> TypeGuard[_Seen]:
     """Say whether a figure is there, finite, with an interval the right way up and p-values that are probabilities.
 
     A comparison with what is no number is false, which a rule may take for "not worse"; so every rule asks this first.
