@@ -1,9 +1,14 @@
 """An OpenAI-compatible endpoint (`POST …/chat/completions`): asked again after refusals that pass."""
 
 import json
+import os
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from tasks.contracts.errors import ConfigError
 
 if TYPE_CHECKING:
     import httpx
@@ -11,10 +16,40 @@ if TYPE_CHECKING:
 _MAX_ANSWER_BYTES = 4_000_000
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 30.0
+_SENDABLE_KEY = re.compile(r"[!-~]+")
+_QUOTED_CHARS = 200
+
+
+def key_from(variable: str, setting: str) -> str:
+    """Return the key that an environment variable holds, without white space around it; empty if none is named.
+
+    A key with a line's end (a file with CR LF, `export KEY=$(cat file)`) is refused by the HTTP library, whose error
+    quotes it; so what cannot be sent is refused here, and never shown.
+
+    Args:
+        variable: its name.
+        setting: the config key that names it.
+
+    Raises:
+        ConfigError: it is not set, or holds what is no key.
+    """
+    if not variable:
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ConfigError(
+            f"{setting} is {variable!r}, but no such environment variable is set; expected the endpoint's key in it"
+        )
+    if not _SENDABLE_KEY.fullmatch(key):
+        raise ConfigError(
+            f"{setting} is {variable!r}, an environment variable that holds what cannot be sent as a key; expected "
+            "printable ASCII without spaces"
+        )
+    return key
 
 
 class ChatProblem(Exception):
-    """An endpoint gave no completion.
+    """An endpoint gave no completion. The text never holds the key, also where the endpoint quotes it.
 
     Attributes:
         status: of the last response; None if there was none, or if it said 200.
@@ -38,13 +73,14 @@ class ChatEndpoint:
     def __init__(self, url: str, key: str, timeout_seconds: float, retries: int) -> None:
         self._address, self._retries, self._timeout_seconds = f"{url}/chat/completions", retries, timeout_seconds
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._spellings = _spellings(key) if key else []
         self._client: httpx.Client | None = None
         self._is_over = threading.Event()
 
     def __enter__(self) -> "ChatEndpoint":
         import httpx
 
-        self._client = httpx.Client(headers=self._headers, timeout=self._timeout_seconds)
+        self._client = httpx.Client(timeout=self._timeout_seconds)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -66,7 +102,9 @@ class ChatEndpoint:
             content = json.loads(answer)["choices"][0]["message"]["content"]
             content.encode()
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise ChatProblem(f"answered {answer[:200]!r}; expected choices[0].message.content") from error
+            seen = self._without_key(answer.decode(errors="replace"))[:_QUOTED_CHARS]
+            problem = f"answered {seen!r} ({type(error).__name__}); expected choices[0].message.content"
+            raise ChatProblem(problem) from None  # the decoder's error holds the whole answer
         return str(content)
 
     def _asked(self, body: dict[str, Any]) -> bytes:
@@ -77,22 +115,37 @@ class ChatEndpoint:
         for attempt in range(self._retries + 1):
             wait, started = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2**attempt), time.monotonic()
             try:
-                with self._client.stream("POST", self._address, json=body) as response:
+                with self._client.stream("POST", self._address, json=body, headers=self._headers) as response:
                     if response.status_code == 200:
                         return _bounded(response, started + self._timeout_seconds)
                     problem, status = f"HTTP {response.status_code}", response.status_code
                     if status != 429 and status < 500:
                         break
                     wait = _seconds(response.headers.get("retry-after"), wait)
-            except httpx.TransportError as error:
-                problem, status = f"{type(error).__name__}: {error}", None
+            except (httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError) as error:
+                problem, status = f"{type(error).__name__}: the request cannot be sent", None  # its text quotes the key
+                break
+            except httpx.RequestError as error:
+                problem, status = self._without_key(f"{type(error).__name__}: {error}"), None
             if attempt < self._retries and self._wait(wait):
                 break
         raise ChatProblem(problem, status)
 
+    def _without_key(self, text: str) -> str:
+        for spelling in self._spellings:
+            text = text.replace(spelling, "…")
+        return text
+
     def _wait(self, seconds: float) -> bool:
         """Wait, and say whether it is over."""
         return self._is_over.wait(seconds)
+
+
+def _spellings(key: str) -> list[str]:
+    """Return a key as it is, and as JSON, addresses and Python spell it; the longest first."""
+    as_json = json.dumps(key)[1:-1]
+    spellings = {key, as_json, as_json.replace("/", "\\/"), quote(key, safe=""), repr(key)[1:-1]}
+    return sorted(spellings, key=len, reverse=True)
 
 
 def _bounded(response: "httpx.Response", deadline: float) -> bytes:

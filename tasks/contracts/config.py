@@ -409,7 +409,8 @@ def validate_config(values: dict[str, Any]) -> RetrainConfig:
     try:
         return RetrainConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("; ".join(explain(problem, _known_keys()) for problem in error.errors())) from error
+        problems = "; ".join(explain(problem, _known_keys()) for problem in error.errors())
+        raise ConfigError(problems) from None  # the other error quotes every value, also a key
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

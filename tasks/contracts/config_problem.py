@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _QUOTED = re.compile("'([^']*)'")
+_WITH_USER = re.compile("://.*@", re.DOTALL)
 
 
 def explain(problem: Any, known_keys: Sequence[str]) -> str:
@@ -37,6 +38,8 @@ def explain(problem: Any, known_keys: Sequence[str]) -> str:
             return message  # about several keys, which it names itself
         case "value_error" if "key itself" in message or "expected no key" in message:
             return f"{key} is not shown: {message}"
+    if isinstance(value, str) and (_WITH_USER.search(value) or (parts[-1:] == ["url"] and set(value) & set("@?"))):
+        return f"{key} is not shown: {message}"
     return f"{key} is {value!r}: {message}"
 
 

@@ -11,7 +11,18 @@ from tasks.contracts.source_config import checked_address
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _LONGEST_WORD_CHARS = 16
-_KEY = re.compile(r"\b(?:sk|pk|rk|gsk|hf|xai|ghp|AIza|AKIA)[-_]?[A-Za-z0-9_-]{16,}")
+_KEY = re.compile(
+    r"""(?<![A-Za-z0-9])(?:
+        (?:sk|pk|rk|gsk|xai|nvapi|pplx|r8|gh[oprsu]|github_pat|glpat)[-_]
+            (?:(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{20,} | [A-Za-z0-9_-]*?[A-Za-z0-9]{20,})
+        | hf_[A-Za-z0-9]{30,}
+        | AIza[A-Za-z0-9_-]{30,}
+        | (?:AKIA|ASIA)[A-Z0-9]{16}
+        | eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}
+    )""",
+    re.VERBOSE,
+)
+"""Providers' keys by their prefixes, and JSON web tokens; a digit or 20 letters in a row tell them from words."""
 _CRITERIA = (
     "Prefer the answer that is more correct and helps more. If a reference is given, it is one good answer; others may "
     "be as good. Neither length nor style makes an answer better, nor which one comes first."
@@ -48,6 +59,8 @@ class JudgeSection(Section):
         if not url:
             return url
         address = urlsplit(checked_address(url))
+        if " " in url:
+            raise ValueError("expected an address without spaces")
         if address.scheme not in ("http", "https") or not address.hostname or address.query or address.fragment:
             raise ValueError("expected an address that begins with http:// or https://, without a query")
         return _without_key(url.rstrip("/"))

@@ -51,9 +51,13 @@ def checked_address(url: str) -> str:
     """Return `url` if no password stands in it.
 
     Raises:
-        ValueError: it has a user or a password, or is no address.
+        ValueError: it has a user or a password, a character that does not print, or is no address.
     """
+    if not url.isprintable():
+        raise ValueError("expected an address of characters that print")
     address = urlsplit(url)
+    if address.scheme in ("http", "https"):
+        _ = address.port  # raises where it is none
     if address.password is not None or (address.username is not None and address.scheme in ("http", "https")):
         raise ValueError("expected an address without user and password; secrets come from the environment")
     return url

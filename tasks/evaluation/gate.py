@@ -10,7 +10,7 @@ from tasks.contracts.config import GateSection
 from tasks.evaluation.general_ability import general_ability
 from tasks.evaluation.judge_rule import JudgeRule
 from tasks.evaluation.sets_agree import sets_agree
-from tasks.evaluation.significance import POWER, examples_needed, holm, improvement, spelled_p_value
+from tasks.evaluation.significance import POWER, examples_needed, holm, improvement, is_evidence, spelled_p_value
 
 
 def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDecision:
@@ -49,7 +49,7 @@ def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDec
     case = _Case(report, gate, baseline)
     missing = tuple(case.missing_evidence())
     if missing:
-        needed = gate.min_examples if report.examples < gate.min_examples else None
+        needed = None if report.examples >= gate.min_examples else gate.min_examples
         return GateDecision("inconclusive", baseline, tuple(each.sentence for each in missing), needed, missing)
     findings = [*case.blocks(), case.primary(), *case.noise(), *case.guarded(), *case.slices()]
     findings += [*sets_agree(report, gate, baseline), *general_ability(report, gate), *case.budgets()]
@@ -80,16 +80,18 @@ class _Case:
     def missing_evidence(self) -> Iterator[Finding]:
         """Yield what stands in the way of any verdict."""
         report, gate = self.report, self.gate
-        if report.examples < gate.min_examples:
+        if not report.examples >= gate.min_examples:
             yield _open(
                 f"{report.examples} rows were evaluated; expected at least {gate.min_examples} (gate.min_examples)."
             )
+        if not 0 < report.confidence < 1:
+            yield _open(f"The confidence of the intervals is {report.confidence}; expected it between 0 and 1.")
         needed = [(self.baseline, metric) for metric in (gate.primary_metric, *gate.guarded_metrics)]
         for against, metric in dict.fromkeys([*needed, ("base", gate.primary_metric)]):
             difference = report.differences.get(against, {}).get(metric)
             if difference is None:
                 yield _open(f"The report holds no difference of {metric} against {against}.")
-            elif not _is_evidence(difference):
+            elif not is_evidence(difference):
                 yield _open(
                     f"The difference of {metric} against {against} is no number with an interval: {difference}."
                 )
@@ -107,12 +109,22 @@ class _Case:
         found = self.report.memorised
         if found is None:
             return
+        bits = math.log2(1 + ALTERNATIVES)
+        is_told = found.planted > 0 and all(0 <= each <= bits for each in found.exposure)
+        if not found.extracted and not (is_told and len(found.exposure) == found.planted):
+            yield Finding(
+                "memorisation",
+                "open",
+                f"{found.planted} canaries were asked for, with the exposures {list(found.exposure)}; expected one of "
+                f"0 to {bits:.0f} bits for each.",
+            )
+            return
         came_out = f"{found.extracted} of {found.planted} canaries of the training came out of the candidate"
         exposure = max(found.exposure, default=0.0)
         yield Finding(
             "memorisation",
             "failed" if found.extracted else "passed",
-            f"{came_out}; the most exposed by {exposure:.1f} of {math.log2(1 + ALTERNATIVES):.0f} bits.",
+            f"{came_out}; the most exposed by {exposure:.1f} of {bits:.0f} bits.",
             {"planted": found.planted, "extracted": found.extracted, "exposure": exposure},
         )
 
@@ -145,16 +157,24 @@ class _Case:
         changed = {name: each for name, each in changed.items() if each.changed}
         if not changed:
             return
-        floors = [
-            max(abs(each.noise[metric].low), abs(each.noise[metric].high))
-            * math.sqrt(each.asked_again / report.examples)
-            for each in changed.values()
-            if metric in each.noise
-        ]
-        floor = max(floors, default=math.nan)
+        noise = {name: each.noise.get(metric) for name, each in changed.items()}
+        told = {name: each for name, each in noise.items() if is_evidence(each)}
+        wrong = [name for name, each in changed.items() if name not in told or not 0 < each.changed <= each.asked_again]
+        if wrong:
+            yield Finding(
+                "noise floor",
+                "open",
+                f"Asked again, rows were answered otherwise by the {' and the '.join(wrong)}, and the report does not "
+                f"say how far that changes {metric}.",
+            )
+            return
+        floor = max(
+            max(abs(told[name].low), abs(told[name].high)) * math.sqrt(each.asked_again / report.examples)
+            for name, each in changed.items()
+        )
         gain = improvement(metric, self._seen(metric, self.baseline)).value
         said = " and ".join(f"{each.changed} of {each.asked_again} by the {name}" for name, each in changed.items())
-        is_above = gain > floor  # not so where the floor is not a number
+        is_above = gain > floor
         yield Finding(
             "noise floor",
             "passed" if is_above else "open",
@@ -175,7 +195,7 @@ class _Case:
             if not limit:
                 continue
             allowed = f"at most {limit:g} are allowed (gate.{key})."
-            if seen is None:
+            if seen is None or not 0 < seen < math.inf:
                 yield Finding("budget", "open", f"It was not measured, and {allowed}", {"limit": limit})
                 continue
             outcome: Outcome = "failed" if seen > limit else "passed"
@@ -202,14 +222,20 @@ class _Case:
         metric, margin = self.gate.primary_metric, self.gate.slice_margin
         for name in dict.fromkeys(self.gate.protected_slices):
             part = self.report.slices.get(name)
-            if part is None or part.examples < self.gate.min_slice_examples:
+            if part is None or not part.examples >= self.gate.min_slice_examples:
                 rows = part.examples if part else 0
                 yield _open(
                     f"Of the protected slice {name!r} {rows} rows were evaluated; expected at least "
                     f"{self.gate.min_slice_examples} (gate.min_slice_examples)."
                 )
                 continue
-            seen = part.differences[self.baseline][metric]
+            seen = part.differences.get(self.baseline, {}).get(metric)
+            if not is_evidence(seen):
+                yield _open(
+                    f"The difference of {metric} against {self.baseline} on the protected slice {name!r} is no number "
+                    f"with an interval: {seen}."
+                )
+                continue
             gain = improvement(metric, seen)
             allowed = f"{margin:g} (gate.slice_margin)"
             outcome: Outcome
@@ -244,11 +270,6 @@ class _Case:
 
     def _seen(self, metric: str, against: str) -> Difference:
         return self.report.differences[against][metric]
-
-
-def _is_evidence(difference: Difference) -> bool:
-    figures = (difference.value, difference.low, difference.high, difference.p_better, difference.p_worse)
-    return all(math.isfinite(figure) for figure in figures) and difference.low <= difference.high
 
 
 def _open(sentence: str) -> Finding:

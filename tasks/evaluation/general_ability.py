@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tasks.contracts.artifacts import EvalReport, Finding, Outcome
 from tasks.contracts.config import GateSection
 from tasks.contracts.evaluation_sets import GENERAL_ABILITY
-from tasks.evaluation.significance import expanded
+from tasks.evaluation.significance import expanded, is_evidence
 
 _METRIC = "reference_nats"
 
@@ -25,7 +25,7 @@ def general_ability(report: EvalReport, gate: GateSection) -> Iterator[Finding]:
     general = report.general
     if general is None:
         return
-    if general.examples < gate.min_slice_examples:
+    if not general.examples >= gate.min_slice_examples:
         yield Finding(
             GENERAL_ABILITY,
             "open",
@@ -34,7 +34,7 @@ def general_ability(report: EvalReport, gate: GateSection) -> Iterator[Finding]:
             {"rows": general.examples},
         )
         return
-    seen = general.differences["base"].get(_METRIC)
+    seen = general.differences.get("base", {}).get(_METRIC)
     if seen is None:
         yield Finding(
             GENERAL_ABILITY,
@@ -43,8 +43,16 @@ def general_ability(report: EvalReport, gate: GateSection) -> Iterator[Finding]:
             "set evaluation.general to false.",
         )
         return
-    loss = expanded(seen, general.examples, report.confidence)
     allowed = f"{gate.general_margin:g} (gate.general_margin)"
+    if not is_evidence(seen):
+        yield Finding(
+            GENERAL_ABILITY,
+            "open",
+            f"{_METRIC} of the general-ability set ({general.examples} rows) changed by no number with an interval: "
+            f"{seen}; a loss of {allowed} is not ruled out.",
+        )
+        return
+    loss = expanded(seen, general.examples, report.confidence)
     outcome: Outcome
     if loss.high < gate.general_margin:
         outcome, reading = "passed", f"a loss of {allowed} is ruled out"

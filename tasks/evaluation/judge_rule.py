@@ -1,12 +1,11 @@
 """The gate's rule on what a judge prefers: a pure function of the report and `gate.judge`."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tasks.contracts.artifacts import EvalReport, Finding, Outcome, Preference
 from tasks.contracts.config import GateSection
-from tasks.evaluation.significance import spelled_p_value
+from tasks.evaluation.significance import are_probabilities, is_evidence, spelled_p_value
 
 _GUARDED = ("judge", "")
 """Its place among the guarded metrics, which are a metric and a baseline each."""
@@ -77,12 +76,20 @@ class JudgeRule:
             return f"The report holds no judgement against {self.baseline}; expected one (gate.judge)."
         if said.problem:
             return f"The judge said nothing that counts: {said.problem}."
-        if said.examples < self.gate.min_examples:
+        if not said.examples >= self.gate.min_examples:
             return (
                 f"{said.examples} rows have the judge's verdict; expected at least {self.gate.min_examples} "
                 "(gate.min_examples)."
             )
-        figures = (said.share.value, said.share.low, said.share.high, said.p_better, said.p_worse)
-        if all(math.isfinite(figure) for figure in figures) and said.share.low <= said.share.high:
-            return ""
-        return f"What the judge prefers is no number with an interval: {said.share}."
+        share = said.share
+        if not is_evidence(share) or not are_probabilities(share.low, share.high, said.p_better, said.p_worse):
+            return (
+                f"What the judge prefers is no share with an interval and p-values: {share}, p {said.p_better} and "
+                f"{said.p_worse}."
+            )
+        if not said.by or said.wins + said.ties + said.losses != said.examples:
+            return (
+                f"The judgement by {', '.join(said.by) or 'nobody'} has {said.wins} wins, {said.ties} ties and "
+                f"{said.losses} losses on {said.examples} rows; expected a judge, and as many of them as rows."
+            )
+        return ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from tasks.contracts.artifacts import Difference, EvalReport, Finding, Outcome
 from tasks.contracts.config import GateSection
 from tasks.contracts.evaluation_sets import ANCHOR, RECENT, SETS_AGREE
-from tasks.evaluation.significance import expanded, gap, improvement
+from tasks.evaluation.significance import expanded, gap, improvement, is_evidence
 
 
 def sets_agree(report: EvalReport, gate: GateSection, baseline: str) -> Iterator[Finding]:
@@ -29,7 +29,7 @@ def sets_agree(report: EvalReport, gate: GateSection, baseline: str) -> Iterator
     for name in (ANCHOR, RECENT):
         part = report.sets.get(name)
         rows = part.examples if part else 0
-        if part is None or rows < gate.min_slice_examples:
+        if part is None or not rows >= gate.min_slice_examples:
             yield _finding(
                 "open",
                 f"Of the {name} set {rows} rows were evaluated, too few to say whether the sets agree; expected at "
@@ -37,7 +37,16 @@ def sets_agree(report: EvalReport, gate: GateSection, baseline: str) -> Iterator
                 {"rows": rows},
             )
             return
-        gains[name] = improvement(metric, part.differences[baseline][metric])
+        difference = part.differences.get(baseline, {}).get(metric)
+        if not is_evidence(difference):
+            yield _finding(
+                "open",
+                f"The difference of {metric} against {baseline} on the {name} set is no number with an interval: "
+                f"{difference}.",
+                {"rows": rows},
+            )
+            return
+        gains[name] = improvement(metric, difference)
     anchor, recent = gains[ANCHOR], gains[RECENT]
     rows_of = {name: part.examples for name, part in report.sets.items()}
     seen = gap(*(expanded(gain, rows_of[name], report.confidence) for name, gain in gains.items()))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Hashable, Mapping
 from statistics import NormalDist
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from tasks.contracts.artifacts import Difference, Interval
 from tasks.contracts.metric_names import facts_of
@@ -11,7 +11,9 @@ from tasks.contracts.metric_names import facts_of
 POWER = 0.8
 """The chance to see an effect that the needed rows are told for, as is usual (Cohen, 1988)."""
 _MOST_EXAMPLES = 1_000_000
+_ROUNDING = 1e-9
 _Name = TypeVar("_Name", bound=Hashable)
+_Seen = TypeVar("_Seen", bound=Interval)
 
 
 def holm(p_values: Mapping[_Name, float]) -> dict[_Name, float]:
@@ -27,6 +29,21 @@ def holm(p_values: Mapping[_Name, float]) -> dict[_Name, float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
         corrected[name] = largest
     return {name: corrected[name] for name in p_values}
+
+
+def is_evidence(seen: _Seen | None) -> TypeGuard[_Seen]:
+    """Say whether a figure is there, finite, with an interval the right way up and p-values that are probabilities.
+
+    A comparison with what is no number is false, which a rule may take for "not worse"; so every rule asks this first.
+    """
+    if seen is None or not all(map(math.isfinite, (seen.value, seen.low, seen.high))) or seen.low > seen.high:
+        return False
+    return not isinstance(seen, Difference) or are_probabilities(seen.p_better, seen.p_worse)
+
+
+def are_probabilities(*figures: float) -> bool:
+    """Say whether all figures are numbers from 0 to 1, but for rounding."""
+    return all(-_ROUNDING <= figure <= 1 + _ROUNDING for figure in figures)
 
 
 def expanded(interval: Interval, examples: int, confidence: float) -> Interval:

@@ -5,7 +5,6 @@ al., Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena, 2023 (arXiv 2306.05
 preference of judges for a position.
 """
 
-import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing
@@ -16,9 +15,9 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter
 
 from tasks.contracts.artifacts import Interval, Predictions, Preference
-from tasks.contracts.chat_endpoint import ChatEndpoint, ChatProblem
+from tasks.contracts.chat_endpoint import ChatEndpoint, ChatProblem, key_from
 from tasks.contracts.config import EvaluationSection
-from tasks.contracts.errors import ConfigError, EvaluationError
+from tasks.contracts.errors import EvaluationError
 from tasks.contracts.jsonl import digest_of, digest_of_file, write_jsonl
 from tasks.contracts.judge_config import JudgeSection
 from tasks.contracts.progress import Report
@@ -35,7 +34,18 @@ _FIRST_WINS = {"A": 1.0, "tie": 0.5, "B": 0.0}
 
 
 class JudgingFailed(EvaluationError):
-    """The judge cannot be asked, or too many of its replies are no verdict."""
+    """The judge cannot be asked, or too many of its replies are no verdict.
+
+    The text is what a report keeps: the same whenever the same thing happens, for a report with another text would
+    make the same model another version.
+
+    Attributes:
+        detail: what differs from one time to the next: counts, and what was said last.
+    """
+
+    def __init__(self, what: str, detail: str = "") -> None:
+        super().__init__(what)
+        self.detail = detail
 
 
 class Reply(NamedTuple):
@@ -74,17 +84,9 @@ def key_of(judge: JudgeSection) -> str:
     """Return the key that the environment holds for a judge, empty if it needs none.
 
     Raises:
-        ConfigError: the variable is not set.
+        ConfigError: the variable is not set, or holds what is no key.
     """
-    if not judge.url or not judge.key_variable:
-        return ""
-    key = os.environ.get(judge.key_variable, "")
-    if not key:
-        raise ConfigError(
-            f"evaluation.judge.key_variable is {judge.key_variable!r}, but no such environment variable is set; "
-            "expected the endpoint's key in it"
-        )
-    return key
+    return key_from(judge.key_variable, "evaluation.judge.key_variable") if judge.url else ""
 
 
 def judge_answers(
@@ -106,7 +108,7 @@ def judge_answers(
         progress: told how many questions are answered.
 
     Raises:
-        ConfigError: the variable with the judge's key is not set.
+        ConfigError: the variable with the judge's key is not set, or holds what is no key.
         EvaluationError: the systems did not answer the same rows, or the champion has learned all of them.
         JudgingFailed: the endpoint refuses, or more questions than allowed have no readable verdict.
     """
@@ -175,7 +177,7 @@ def judge_pairs(
             else:
                 failures.append(reply)
                 if len(failures) > judge.max_failed_share * len(asked):
-                    raise JudgingFailed(_too_many(failures, len(replies), judge))
+                    raise _too_many(failures, len(replies), judge)
             progress(len(replies), f"{len(failures)} without a verdict" if failures else "")
     return [
         JudgedPair(pair, replies.get((place, True)), replies.get((place, False))) for place, pair in enumerate(pairs)
@@ -214,19 +216,19 @@ def _ask(chat: ChatEndpoint, pair: AnswerPair, candidate_first: bool, judge: Jud
     except ChatProblem as problem:
         if problem.status in _REFUSES_ALL:
             raise JudgingFailed(
-                f"evaluation.judge.url is {judge.url!r}, which refuses questions to {judge.model!r} ({problem}); "
-                "expected an OpenAI-compatible endpoint that has this model and accepts the key "
+                f"evaluation.judge.url is {judge.url!r}, which refuses questions to {judge.model!r} (HTTP "
+                f"{problem.status}); expected an OpenAI-compatible endpoint that has this model and accepts the key "
                 "(evaluation.judge.key_variable)"
             ) from problem
         return Reply(None, str(problem))
     return Reply(None, "a reply that is no verdict", is_unreadable=True)
 
 
-def _too_many(failures: Sequence[Reply], replies: int, judge: JudgeSection) -> str:
-    return (
-        f"evaluation.judge.url is {judge.url!r}, whose {judge.model!r} gave no readable verdict on {len(failures)} of "
-        f"{replies} questions so far (the last: {failures[-1].problem}); expected at most {judge.max_failed_share:.0%} "
-        "of all (evaluation.judge.max_failed_share)"
+def _too_many(failures: Sequence[Reply], replies: int, judge: JudgeSection) -> JudgingFailed:
+    return JudgingFailed(
+        f"evaluation.judge.url is {judge.url!r}, whose {judge.model!r} gave no readable verdict on more questions than "
+        f"are allowed; expected at most {judge.max_failed_share:.0%} (evaluation.judge.max_failed_share)",
+        f"none on {len(failures)} of {replies} questions so far; the last: {failures[-1].problem}",
     )
 
 

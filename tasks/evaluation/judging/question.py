@@ -68,9 +68,14 @@ def question(pair: AnswerPair, candidate_first: bool, judge: JudgeSection, once_
         **({"max_tokens": judge.max_answer_tokens} if judge.max_answer_tokens else {}),
         "messages": [
             {"role": "system", "content": task + (_ONCE_MORE if once_more else "")},
-            {"role": "user", "content": json.dumps(shown, ensure_ascii=False, indent=1)},
+            {"role": "user", "content": _encodable(json.dumps(shown, ensure_ascii=False, indent=1))},
         ],
     }
+
+
+def _encodable(text: str) -> str:
+    """Return a text with ? for halves of characters, which a model may write and UTF-8 does not know."""
+    return text.encode(errors="replace").decode()
 
 
 def verdict_of(reply: str) -> Place | None:

@@ -16,10 +16,10 @@ log = logging.getLogger("llm_retrain.evaluation")
 
 
 def check_judge(config: RetrainConfig) -> None:
-    """Say before anything is trained that the judge's key is missing.
+    """Say before anything is trained that the judge's key is missing, or cannot be sent.
 
     Raises:
-        ConfigError: the variable that shall hold it is not set.
+        ConfigError: the variable that shall hold it is not set, or holds what is no key.
     """
     key_of(config.evaluation.judge)
 
@@ -44,7 +44,8 @@ def ask_judge(
         try:
             found = judge_answers(answers, baseline, config.evaluation, store, tuple(learned), progress)
         except JudgingFailed as failure:
-            log.warning("The judge decides nothing: %s", failure)
+            said = f"{failure} ({failure.detail})" if failure.detail else str(failure)
+            log.warning("The judge decides nothing: %s", said)
             found = unjudged(baseline, judge, str(failure))
     log.info("%s", sentence(found))
     return (found,)

@@ -19,7 +19,8 @@ from tasks.evaluation.review.page import visible
 
 _LONGEST_CELL_CHARS = 20_000
 """A spreadsheet's cell holds 32,767."""
-_ID = re.compile(r"[0-9a-f]{16}")
+_ID = re.compile(r"[0-9a-z]{16}")
+_LETTERS = "bcdfghjkmnpqrstvwxz"
 TEXTS = ("prompt", "answer A", "answer B")
 
 System = Literal["candidate", "baseline"]
@@ -113,8 +114,13 @@ def draw_sheet(
         digests = (digest_of_text(pair.prompt), digest_of_text(answers[0]), digest_of_text(answers[1]))
         rows.append(SheetRow(pair.row, first, digests))
         texts.append(dict(zip(TEXTS, (pair.prompt, *answers), strict=True)))
-    key = SheetKey(secrets.token_hex(8), *about, tuple(rows), tuple(identical), seed)
+    key = SheetKey(_drawn_id(), *about, tuple(rows), tuple(identical), seed)
     return key, texts
+
+
+def _drawn_id() -> str:
+    """Return 16 consonants, 68 bits: no spreadsheet takes them for a number (12e34), nor for a word or a month."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(16))
 
 
 def digest_of_text(text: str) -> str:

@@ -41,4 +41,5 @@ def rating_of(key: SheetKey, number: int, preference: str, remark: str) -> Fille
         preferred = "candidate" if (place == "a") == (row.first == "candidate") else "baseline"
     else:
         return None
-    return FilledIn(row.row, preferred, remark.strip()[:_LONGEST_REMARK_CHARS])
+    encodable = remark.encode(errors="replace").decode()  # a saved page can hold half a character, which UTF-8 cannot
+    return FilledIn(row.row, preferred, encodable.strip()[:_LONGEST_REMARK_CHARS])

@@ -1,9 +1,11 @@
 """The judge's settings: an address that answers go to in the clear only on this machine, and never a key."""
 
 import pytest
+from pydantic import ValidationError
 
 from tasks.contracts.config import RetrainConfig, load_config
 from tasks.contracts.errors import ConfigError
+from tasks.contracts.judge_config import JudgeSection
 
 HERE = "evaluation.judge={url: http://127.0.0.1:9/v1/, model: m%s}"
 
@@ -75,6 +77,66 @@ def test_a_key_anywhere_else_is_refused_and_not_shown(field):
     with pytest.raises(ConfigError, match=rf"^evaluation\.judge\.{field} is not shown: expected no key here") as caught:
         load(f"evaluation.judge.{field}={value}")
     assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "nvapi-" + "a1B2" * 16,
+        "github_pat_11AABBCC0" + "aB3_" * 15,
+        "ghp_" + "a1B2" * 9,
+        "glpat-abcdefghijklmnop1234",
+        "r8_" + "a1B2" * 9,
+        "sk-ant-api03-" + "a-1_B2" * 12,
+        "hf_" + "aB" * 17,
+        "AKIAIOSFODNN7EXAMPLE",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.SflKxwRJSMeKKF2QT4",
+    ],
+)
+def test_the_keys_of_providers_are_known_also_in_an_address(key):
+    for field, value in (("model", key), ("url", f"https://x/{key}/v1"), ("instructions", f"key={key}")):
+        with pytest.raises(ConfigError, match="expected no key here") as caught:
+            load(f"evaluation.judge.{field}={value}")
+        assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("model", "skywork-reward-gemma-2-27b"),
+        ("model", "Skywork/Skywork-Reward-Llama-3.1-8B-v0.2"),
+        ("instructions", "skeptical-minded-and-precise"),
+        ("instructions", "a-risk-model-for-all-the-people-2"),
+        ("instructions", "Prefer disk-space-saving-answers-of-2024."),
+    ],
+)
+def test_a_name_is_no_key(field, name):
+    assert getattr(load(f"evaluation.judge.{field}={name}").evaluation.judge, field) == name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://u:PASSW0RD@h/v1",
+        "https://PASSW0RD@h/v1",
+        "https://u:PASSW0RD@[h/v1",
+        "https://u:PA/PASSW0RD@h/v1",
+        "ftp://u:PASSW0RD@h/v1",
+        "u:PASSW0RD@h/v1",
+        "https://h/v1?key=PASSW0RD",
+    ],
+)
+def test_an_address_with_a_secret_is_refused_and_not_shown(url):
+    with pytest.raises(ConfigError, match=r"^evaluation\.judge\.url is not shown: ") as caught:
+        load(f"evaluation.judge={{url: '{url}', model: m}}")
+    assert "PASSW0RD" not in str(caught.value)
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__, "pydantic's error quotes the value"
+
+
+@pytest.mark.parametrize("url", ["https://h\x7f/v1", "https://h/\u2028v1", "https://h o/v1", "https://h:99999/v1"])
+def test_an_address_that_nobody_can_be_asked_at_is_refused(url):
+    with pytest.raises(ValidationError, match=r"expected an address|[Pp]ort"):
+        JudgeSection(url=url, model="m")
 
 
 def test_a_gate_that_needs_a_judge_has_one_with_enough_rows():

@@ -3,6 +3,8 @@
 import json
 import threading
 import time
+from dataclasses import asdict
+from urllib.parse import quote
 
 import pytest
 from fake_judge import always_first, always_tie, as_object, fake_judge, the_longer
@@ -17,7 +19,7 @@ from tasks.contracts.store import Store
 from tasks.evaluation.judging import judge as judging
 from tasks.evaluation.judging import steps
 from tasks.evaluation.judging.judge import JudgingFailed, judge_answers
-from tasks.evaluation.judging.question import verdict_of
+from tasks.evaluation.judging.question import AnswerPair, question, verdict_of
 
 ROWS = 12
 LONG, SHORT = "It returns item {} of the list, counted from zero.".format, "Item {}.".format
@@ -191,7 +193,8 @@ def test_a_reply_with_other_words_is_asked_once_more_and_then_read(store):
 def test_garbage_ends_the_judging_with_a_sentence_and_the_count(reply, store):
     with fake_judge(lambda _: reply) as server, pytest.raises(JudgingFailed) as caught:
         ask(server, store, parallel=1)
-    assert "gave no readable verdict on 2 of 2 questions so far" in str(caught.value)
+    assert "gave no readable verdict" in str(caught.value)
+    assert caught.value.detail.startswith("none on 2 of 2 questions so far; the last: ")
     assert "evaluation.judge.max_failed_share" in str(caught.value)
     assert not (store.root / "judgement").exists() or not list((store.root / "judgement").glob("[!.]*"))
 
@@ -218,8 +221,9 @@ def test_refusals_that_pass_are_waited_for(store, waits):
 def test_an_endpoint_that_always_answers_500_ends_the_judging(store, waits):
     with fake_judge() as server:
         server.script = [(500, {})] * 10_000
-        with pytest.raises(JudgingFailed, match=r"2 of 2 questions so far \(the last: HTTP 500\)"):
+        with pytest.raises(JudgingFailed) as caught:
             ask(server, store, retries=2, parallel=1)
+        assert caught.value.detail == "none on 2 of 2 questions so far; the last: HTTP 500"
         assert 6 <= len(server.bodies) <= 12, "one question may be under way"
     assert waits[:4] == [0.5, 1.0, 0.5, 1.0]
 
@@ -237,8 +241,9 @@ def test_a_refusal_for_good_ends_the_judging_at_once(status, store, waits):
 def test_a_question_that_takes_too_long_failed(store, waits):
     with fake_judge() as server:
         server.seconds, started = 20, time.monotonic()
-        with pytest.raises(JudgingFailed, match="ReadTimeout"):
+        with pytest.raises(JudgingFailed) as caught:
             ask(server, store, timeout_seconds=0.1, retries=1, parallel=2)
+    assert "ReadTimeout" in caught.value.detail
     assert time.monotonic() - started < 10
     assert waits and set(waits) == {0.5}
 
@@ -330,7 +335,119 @@ def test_a_judge_that_fails_ends_no_run_and_says_why(store, waits, monkeypatch):
         (found,) = steps.ask_judge.fn(answers, None, step_config(server.url), store)
     assert (found.examples, found.baseline, found.share.low, found.share.high) == (0, "base", 0.0, 1.0)
     assert "gave no readable verdict" in found.problem
-    assert told == [f"The judge decides nothing: {found.problem}"]
+    (said,) = told
+    assert said.startswith(f"The judge decides nothing: {found.problem} (none on ")
+
+
+def test_what_is_kept_of_a_judge_that_fails_is_the_same_however_often_it_answered(store, waits):
+    """The report's digest is out of it: with counts, each repetition registered another version of the same model."""
+    failing, problems = [500, 200, 500] * 10, set()
+    for statuses in (failing, [200] * 5 + failing, [429] * 3 + [500] * 99):
+        with fake_judge() as server:
+            server.script = [(status, {}) for status in statuses]
+            config = step_config(server.url, retries=0, parallel=1)
+            (found,) = steps.ask_judge.fn(answers_of(store, base=SHORT, candidate=LONG), None, config, store)
+        assert found.problem
+        problems.add(found.problem.replace(server.url, ""))
+    assert len(problems) == 1
+    assert not any(character.isdigit() for character in problems.pop().replace("5%", ""))
+
+
+ODD_RESPONSES = {
+    "junk that is said to be gzip": ((200, {"content-encoding": "gzip"}), "DecodingError"),
+    "a broken status": ((299, {}), "HTTP 299"),
+}
+
+
+@pytest.mark.parametrize("case", ODD_RESPONSES)
+def test_a_response_that_cannot_be_read_ends_no_run(case, store, waits, monkeypatch):
+    response, said = ODD_RESPONSES[case]
+    told = []
+    monkeypatch.setattr(steps.log, "warning", lambda text, *values: told.append(text % values))
+    with fake_judge() as server:
+        server.script = [response] * 1_000
+        answers = answers_of(store, base=SHORT, candidate=LONG)
+        (found,) = steps.ask_judge.fn(answers, None, step_config(server.url, retries=1), store)
+    assert found.problem and said in told[0]
+
+
+def test_an_answer_with_half_a_character_is_judged():
+    """UTF-8 does not know it, so neither a request nor a digest can hold it."""
+    pair = AnswerPair("r", [{"role": "user", "content": "\udfff?"}], "", "\ud800", "b")
+    body = question(pair, True, JudgeSection(model="m"))
+    json.dumps(body, ensure_ascii=False).encode()
+    assert json.loads(body["messages"][1]["content"])["answer_A"] == "?"
+
+
+@pytest.mark.parametrize(
+    ("url", "body"), [("https://h\x7f/v1", {}), ("http://127.0.0.1:9/v1", {"text": "\ud800"})], ids=["url", "surrogate"]
+)
+def test_a_request_that_cannot_be_made_is_a_problem_and_not_tried_again(url, body, waits):
+    with ChatEndpoint(url, "", 1, 3) as chat, pytest.raises(ChatProblem, match="the request cannot be sent"):
+        chat.ask(body)
+    assert waits == []
+
+
+def test_the_error_of_an_odd_answer_does_not_carry_the_whole_of_it(waits):
+    """The decoder's error holds what it read, which may quote the key."""
+    with fake_judge(lambda _: b"no JSON") as server, ChatEndpoint(server.url, SECRET, 5, 0) as chat:
+        content = json.dumps({"answer_A": "", "answer_B": ""})
+        with pytest.raises(ChatProblem, match=r"answered 'no JSON' \(JSONDecodeError\); expected choices") as caught:
+            chat.ask({"messages": [{"role": "system"}, {"role": "user", "content": content}]})
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
+SECRET = "a/Bc'3\\x\"4711-not-to-be-seen"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", " ", "\r\n"])
+def test_a_key_that_cannot_be_sent_is_not_in_what_is_said_of_it(end, store, monkeypatch):
+    with fake_judge() as server:
+        with ChatEndpoint(server.url, SECRET + end, 5, 0) as chat, pytest.raises(ChatProblem) as caught:
+            chat.ask({})
+        assert SECRET not in str(caught.value) and caught.value.__cause__ is None
+        assert caught.value.__context__ is None
+        monkeypatch.setenv("JUDGE_KEY", SECRET + end)
+        assert ask(server, store, key_variable="JUDGE_KEY").wins == ROWS
+        assert {headers["authorization"] for headers in server.headers} == {f"Bearer {SECRET}"}
+
+
+@pytest.mark.parametrize("key", ["s\u00e9cret", "two words", "a\nb", "a\x7fb", "a\udcffb"])
+def test_what_is_no_key_is_refused_before_anything_is_trained_and_not_shown(key, monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", key)
+    with pytest.raises(ConfigError, match="expected printable ASCII without spaces") as caught:
+        steps.check_judge(step_config("http://127.0.0.1:9/v1", key_variable="JUDGE_KEY"))
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_key_that_the_endpoint_quotes_is_in_nothing_that_a_run_writes_or_says(status, store, waits, monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", SECRET)
+    as_json = json.dumps({"error": f"Bearer {SECRET}"})
+    quotes = [
+        as_json,
+        as_json.replace("/", "\\/"),
+        f"{'x' * 190} {SECRET}",
+        f"{SECRET!r} is no key",
+        quote(SECRET, safe=""),
+    ]
+    quotes = [text.encode() for text in quotes]
+    told, said = [], iter(quotes * 99)
+    monkeypatch.setattr(steps.log, "warning", lambda text, *values: told.append(text % values))
+    monkeypatch.setattr(steps.log, "info", lambda text, *values: told.append(text % values))
+    for reply in quotes:
+        with fake_judge(lambda _, reply=reply: reply) as server:
+            server.script = [(status, {"x-quoted": SECRET})] * 10_000 if status != 200 else []
+            config = step_config(server.url, key_variable="JUDGE_KEY", retries=0)
+            (found,) = steps.ask_judge.fn(answers_of(store, base=SHORT, candidate=LONG), None, config, store)
+            assert "authorization" in server.headers[0]
+        told += [repr(found), json.dumps(asdict(found), ensure_ascii=False)]
+    with fake_judge(lambda shown: next(said) if shown["answer_A"] == LONG(4) else the_longer(shown)) as server:
+        ask(server, store, key_variable="JUDGE_KEY", max_failed_share=0.1)
+    written = [path.read_text() for path in store.root.rglob("*") if path.is_file()]
+    assert written and any("expected choices" in text for text in written)
+    for text in (*written, *told):
+        assert "not-to-be-seen" not in text and SECRET[:4] not in text
 
 
 def test_the_step_compares_with_the_champion_if_there_is_one(store, tmp_path):

@@ -85,6 +85,14 @@ def test_the_interval_of_a_mean_is_as_wide_as_its_rows_say():
         ("guard", replace(LIKED, share=Interval(math.nan, 0.4, 0.6)), "inconclusive", "open"),
         ("guard", replace(LIKED, share=Interval(0.6, math.nan, 0.7)), "inconclusive", "open"),
         ("require", replace(LIKED, share=Interval(0.6, 0.7, 0.55)), "inconclusive", "open"),
+        ("guard", replace(DISLIKED, share=Interval(0.45, 0.35, 0.5)), "promote", "passed"),
+        ("require", replace(DISLIKED, share=Interval(0.45, 0.35, 0.5)), "inconclusive", "open"),
+        ("require", replace(LIKED, p_better=-1.0), "inconclusive", "open"),
+        ("guard", replace(LIKED, p_worse=1.1), "inconclusive", "open"),
+        ("require", replace(LIKED, share=Interval(0.66, 0.56, 7.5)), "inconclusive", "open"),
+        ("require", replace(LIKED, by=()), "inconclusive", "open"),
+        ("require", replace(LIKED, wins=0), "inconclusive", "open"),
+        ("guard", replace(LIKED, examples=math.nan), "inconclusive", "open"),
     ],
 )
 def test_what_a_judge_prefers_counts_as_the_gate_asks(judge, said, verdict, outcome):

@@ -245,6 +245,96 @@ def test_a_time_that_was_not_measured_does_not_keep_a_budget():
     assert "It was not measured, and at most 1 are allowed (gate.max_answer_seconds)." in decision.reasons
 
 
+NAN = math.nan
+LEGAL = GateSection(protected_slices=("legal",))
+LIMITS = GateSection(max_answer_seconds=5, max_servable_mb=500)
+
+
+def asked_again(changed=1, **noise):
+    return {"base": served(), "candidate": Served(1, 1.0, 1.0, 8, changed, noise)}
+
+
+def legal(rows, differences):
+    return {"slices": {"legal": Part(rows, {}, differences)}}
+
+
+def sets(anchor=BETTER, recent=BETTER, rows=40):
+    return {
+        "sets": {
+            "anchor": Part(rows, {}, {"base": {"rougeL": anchor}}),
+            "recent": Part(40, {}, {"base": {"rougeL": recent} if recent else {}}),
+        }
+    }
+
+
+def general(difference, rows=40):
+    return {"general": Part(rows, {}, {"base": {"reference_nats": difference}} if difference else {})}
+
+
+BROKEN = {
+    "no number as time": ({"served": {"candidate": served(seconds=NAN)}}, LIMITS),
+    "a time below zero": ({"served": {"candidate": served(seconds=-1.0)}}, LIMITS),
+    "no bytes": ({"served": {"candidate": served(size=0)}}, LIMITS),
+    "noise that is no number": ({"served": asked_again(rougeL=Interval(NAN, NAN, NAN))}, GateSection()),
+    "noise that ends in no number": ({"served": asked_again(rougeL=Interval(0.0, 0.01, NAN))}, GateSection()),
+    "noise that begins with no number": ({"served": asked_again(rougeL=Interval(0.0, NAN, 0.01))}, GateSection()),
+    "noise upside down": ({"served": asked_again(rougeL=Interval(0.0, 0.01, -0.01))}, GateSection()),
+    "noise of another metric": ({"served": asked_again(bleu=Interval(0.0, 0.0, 0.0))}, GateSection()),
+    "noise of one of two that changed": (
+        {"served": {**asked_again(), "base": served(changed=1, low=-0.01, high=0.01)}},
+        GateSection(),
+    ),
+    "noise of one of two that is no number": (
+        {"served": {**asked_again(rougeL=Interval(0, NAN, 0)), "base": served(changed=1, low=-0.01, high=0.01)}},
+        GateSection(),
+    ),
+    "more changed than was asked": ({"served": asked_again(9, rougeL=Interval(0.0, 0.0, 0.0))}, GateSection()),
+    "a slice upside down": (legal(50, {"base": {"rougeL": Difference(-0.5, 0.2, -0.9, 0.1, 0.9)}}), LEGAL),
+    "a slice whose end is no number": (legal(50, {"base": {"rougeL": Difference(0.1, 0.05, NAN, 0.1, 0.9)}}), LEGAL),
+    "a slice without the metric": (legal(50, {"base": {}}), LEGAL),
+    "a slice without the baseline": (legal(50, {}), LEGAL),
+    "a slice with no number of rows": (legal(NAN, {"base": {"rougeL": BETTER}}), LEGAL),
+    "no canary": ({"memorised": Memorised(0, 0, ())}, GateSection()),
+    "an exposure that is no number": ({"memorised": Memorised(2, 0, (1.0, NAN))}, GateSection()),
+    "an exposure that is missing": ({"memorised": Memorised(2, 0, (1.0,))}, GateSection()),
+    "no confidence": ({"confidence": NAN}, GateSection()),
+    "a confidence of zero": ({"confidence": 0.0}, GateSection()),
+    "a confidence of one": ({"confidence": 1.0}, GateSection()),
+    "a set without the difference": (sets(recent=None), GateSection()),
+    "a set upside down": (sets(anchor=UPSIDE_DOWN), GateSection()),
+    "a general loss that is no number": (general(Difference(0.0, NAN, 0.0, 0.5, 0.5)), GateSection()),
+    "a general loss upside down": (general(Difference(0.0, 0.9, 0.0, 0.5, 0.5)), GateSection()),
+    "no general loss": (general(None), GateSection()),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_missing_or_broken_never_promotes(case):
+    more, gate = BROKEN[case]
+    decision = decide(report_of(base=against(BETTER), more=more), gate, has_champion=False)
+    assert decision.verdict == "inconclusive"
+    assert decision.findings[0].outcome == "open" and decision.reasons[0].endswith(".")
+
+
+def test_the_same_figures_unbroken_promote():
+    """Else the cases above would be open for another reason."""
+    seen = {"served": {"base": served(), "candidate": served(changed=1, low=-0.01, high=0.01)}}
+    more = {**seen, **legal(50, {"base": {"rougeL": BETTER}}), **sets(), "memorised": Memorised(2, 0, (1.0, 0.0))}
+    more |= general(Difference(0.0, -0.001, 0.001, 0.5, 0.5))
+    gate = GateSection(protected_slices=("legal",), max_answer_seconds=5, max_servable_mb=500)
+    assert decide(report_of(base=against(BETTER), more=more), gate, has_champion=False).verdict == "promote"
+
+
+def test_no_number_of_rows_decides_nothing():
+    assert decide(report_of(NAN, base=against(BETTER)), GateSection(), has_champion=False).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("p_value", [-0.1, 1.5])
+def test_a_p_value_that_is_no_probability_decides_nothing(p_value):
+    for odd in (Difference(0.1, 0.06, 0.14, p_value, 1.0), Difference(0.1, 0.06, 0.14, 0.001, p_value)):
+        assert decide(report_of(base=against(odd)), GateSection(), has_champion=False).verdict == "inconclusive"
+
+
 def test_every_rule_leaves_its_figures():
     decision = decide(report_of(base=against(BETTER), champion=against(BETTER)), GateSection(), has_champion=True)
     assert [finding.rule for finding in decision.findings] == ["primary metric", *["guarded metric"] * 3]

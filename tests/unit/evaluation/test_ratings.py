@@ -351,6 +351,60 @@ def test_a_name_is_one_that_prints(name):
         checked_person(name)
 
 
+def test_a_name_that_is_spelled_otherwise_is_the_same_person(sheets):
+    """Else whoever reads a sheet in twice counts twice, and agrees with himself."""
+    (first, _), (second, _) = sheets.draw(), sheets.draw()
+    spellings = ["Ann Lee", "ann  lee", "ANN LEE ", "\uff21nn\u00a0Lee"]
+    for spelling in spellings:
+        keep_ratings(first, checked_person(spelling), ratings_of("candidate"), sheets.home)
+        keep_ratings(second, checked_person(spelling), ratings_of("tie"), sheets.home)
+    assert checked_person(spellings[-1]) == "Ann Lee"
+    assert len(list(sheets.home.glob("*/by-*.json"))) == 2
+    said = gather(first, sheets.home).ratings
+    assert list(said.values()) == [{f"{0:064x}": "tie"}]
+    keep_ratings(second, "Ann Le", ratings_of("tie"), sheets.home)
+    assert len(gather(first, sheets.home).ratings) == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"by": "Ann", "read_at": 1}',
+        '{"by": ["A"], "read_at": 1, "ratings": []}',
+        '{"by": "Ann", "read_at": "x", "ratings": []}',
+        '{"by": "Ann", "read_at": 1, "ratings": [{"row": "%s"}]}',
+        '{"by": "Ann", "read_at": 1, "ratings": [{"row": "%s", "preferred": "evil", "remark": ""}]}',
+        '{"by": "Ann", "read_at": 1, "ratings": [{"row": "%s", "preferred": "tie", "remark": "\\ud800"}]}',
+        '{"by": "Ann", "read_at": 1, "ratings": [{"row": "not-a-row", "preferred": "tie", "remark": ""}]}',
+    ],
+)
+def test_damaged_ratings_are_said_and_not_counted(content, sheets):
+    key, _ = sheets.draw()
+    keep_ratings(key, "Ann", ratings_of("candidate"), sheets.home)
+    (path,) = sheets.home.glob("*/by-*.json")
+    path.write_text(content.replace("%s", key.rows[0].row))
+    with pytest.raises(EvaluationError, match=r"by-.*\.json is damaged: .*read that sheet again"):
+        gather(key, sheets.home)
+
+
+def test_a_remark_with_half_a_character_is_kept(sheets):
+    """JSON can spell it and UTF-8 cannot."""
+    key, _ = sheets.draw()
+    line = '{"row": 1, "preference": "A", "remark": "so \\ud800 so"}'
+    _, ratings = saved(sheets, f'{{"sheet": "{key.sheet}", "ratings": [{line}]}}')
+    keep_ratings(key, "Ann", ratings, sheets.home)
+    assert gather(key, sheets.home).remarks == {"Ann": {key.rows[0].row: "so ? so"}}
+
+
+def test_no_spreadsheet_takes_a_sheet_s_id_for_a_number():
+    """Of 16 hex digits one id in some hundred was one, as 1234567890123e45, and came back changed."""
+    for _ in range(300):
+        key, _ = draw_sheet(pairs_of(1), 1, ABOUT)
+        assert re.fullmatch("[b-df-z]{16}", key.sheet)
+
+
 def test_people_are_counted_a_row_once_whoever_rated_it():
     ratings = {
         "Ann": {"1": "candidate", "2": "candidate", "3": "tie", "4": "baseline"},
