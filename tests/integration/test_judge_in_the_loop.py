@@ -29,7 +29,7 @@ def loop(tmp_path_factory, judge):
     (folder / "no-serving").mkdir()
     loop = Loop(folder)
     loop.environment |= {"LLM_RETRAIN_SERVING_ENV": str(folder / "no-serving"), "JUDGE_KEY": "s3cret"}
-    loop.settings["evaluation"] = {"judge": {"url": judge.url, "model": "fake", "key_variable": "JUDGE_KEY"}}
+    loop.settings["evaluation"]["judge"] = {"url": judge.url, "model": "fake", "key_variable": "JUDGE_KEY"}
     loop.settings["gate"] = {"judge": "require"}
     loop.settings_path.write_text(json.dumps(loop.settings))  # JSON is YAML
     return loop
