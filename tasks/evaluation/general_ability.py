@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tasks.contracts.artifacts import EvalReport, Finding, Outcome
+from tasks.contracts.artifacts import EvalReport, Finding, Interval, Outcome
 from tasks.contracts.config import GateSection
 from tasks.contracts.evaluation_sets import GENERAL_ABILITY
 from tasks.evaluation.significance import expanded, is_evidence
@@ -25,45 +25,31 @@ def general_ability(report: EvalReport, gate: GateSection) -> Iterator[Finding]:
     general = report.general
     if general is None:
         return
-    if not general.examples >= gate.min_slice_examples:
-        yield Finding(
-            GENERAL_ABILITY,
-            "open",
-            f"The general-ability set has {general.examples} rows; expected at least {gate.min_slice_examples} "
-            "(gate.min_slice_examples).",
-            {"rows": general.examples},
-        )
-        return
-    seen = general.differences.get("base", {}).get(_METRIC)
-    if seen is None:
-        yield Finding(
-            GENERAL_ABILITY,
-            "open",
-            "The engine does not say how likely references are, so it is not known what was forgotten; to do without, "
-            "set evaluation.general to false.",
-        )
-        return
+    of = f"{_METRIC} of the general-ability set ({general.examples} rows)"
     allowed = f"{gate.general_margin:g} (gate.general_margin)"
-    if not is_evidence(seen):
-        yield Finding(
-            GENERAL_ABILITY,
-            "open",
-            f"{_METRIC} of the general-ability set ({general.examples} rows) changed by no number with an interval: "
-            f"{seen}; a loss of {allowed} is not ruled out.",
-        )
-        return
-    loss = expanded(seen, general.examples, report.confidence)
+    seen = general.differences.get("base", {}).get(_METRIC)
+    if not general.examples >= gate.min_slice_examples:
+        few = f"The general-ability set has {general.examples} rows; expected at least {gate.min_slice_examples}"
+        yield Finding(GENERAL_ABILITY, "open", f"{few} (gate.min_slice_examples).", {"rows": general.examples})
+    elif seen is None:
+        silent = "The engine does not say how likely references are, so it is not known what was forgotten"
+        yield Finding(GENERAL_ABILITY, "open", f"{silent}; to do without, set evaluation.general to false.")
+    elif not is_evidence(seen):
+        broken = f"{of} changed by no number with an interval: {seen}; a loss of {allowed} is not ruled out."
+        yield Finding(GENERAL_ABILITY, "open", broken)
+    else:
+        yield _judged(expanded(seen, general.examples, report.confidence), gate.general_margin, of, allowed)
+
+
+def _judged(loss: Interval, margin: float, of: str, allowed: str) -> Finding:
     outcome: Outcome
-    if loss.high < gate.general_margin:
+    if loss.high < margin:
         outcome, reading = "passed", f"a loss of {allowed} is ruled out"
-    elif loss.low > gate.general_margin:
+    elif loss.low > margin:
         outcome, reading = "failed", f"more than {allowed} is lost"
     else:
         outcome, reading = "open", f"a loss of {allowed} is not ruled out"
-    yield Finding(
-        GENERAL_ABILITY,
-        outcome,
-        f"{_METRIC} of the general-ability set ({general.examples} rows) changed by {loss.value:+.4g} against base, "
-        f"interval [{loss.low:+.4g}, {loss.high:+.4g}]: {reading}.",
-        {"value": loss.value, "low": loss.low, "high": loss.high},
-    )
+    figures = {"value": loss.value, "low": loss.low, "high": loss.high}
+    interval = f"interval [{loss.low:+.4g}, {loss.high:+.4g}]"
+    sentence = f"{of} changed by {loss.value:+.4g} against base, {interval}: {reading}."
+    return Finding(GENERAL_ABILITY, outcome, sentence, figures)

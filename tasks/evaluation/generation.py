@@ -63,31 +63,36 @@ def generate_predictions(
             "software": server.software,
             "code": code_digest("tasks/evaluation/generation_server.py"),
         }
+    questions = dataset.path / "eval.jsonl"
 
     def write(out: Path) -> dict[str, Any]:
         started = time.monotonic()
-        answered = ask_in_process(out) if server is None else ask_through(server, out)
+        if server is not None:
+            asked = ask_server(server, servable, list(read_jsonl(questions)), asked_again, listener)
+            answered = write_jsonl(out / PREDICTIONS, asked)
+        else:
+            limits = {"asked_again": asked_again, "max_new_tokens": max_new_tokens}
+            answered = _ask_in_process(servable, questions, out / PREDICTIONS, limits, log_path, listener)
         if answered != dataset.eval_rows:
             raise EvaluationError(f"the engine answered {answered} of {dataset.eval_rows} evaluation rows")
         size = sum(path.stat().st_size for path in servable.model_directory.rglob("*") if path.is_file())
         return {"rows": answered, "seconds": time.monotonic() - started, "servable_bytes": size}
 
-    def ask_through(server: EvaluationServer, out: Path) -> int:
-        rows = list(read_jsonl(dataset.path / "eval.jsonl"))
-        return write_jsonl(out / PREDICTIONS, ask_server(server, servable, rows, asked_again, listener))
-
-    def ask_in_process(out: Path) -> int:
-        spec = {
-            "version_directory": str(servable.model_directory / "1"),
-            "rows": str(dataset.path / "eval.jsonl"),
-            "out": str(out / PREDICTIONS),
-            "asked_again": asked_again,
-            "max_new_tokens": max_new_tokens,
-        }
-        events = run_worker(
-            "tasks.evaluation.generation_process", spec, log_path, EvaluationError, listener, _MEMORY_HINT
-        )
-        return sum(event["event"] == "answer" for event in events)
-
     entry = store.produce("predictions", inputs, write)
     return Predictions(path=entry.path, digest=entry.digest, **{name: entry.facts[name] for name in _FACTS})
+
+
+def _ask_in_process(
+    servable: ServableModel,
+    questions: Path,
+    out: Path,
+    limits: dict[str, int | None],
+    log_path: Path,
+    listener: Listener,
+) -> int:
+    """Have an engine in a process of its own answer a file of rows, and return how many it answered."""
+    version = str(servable.model_directory / "1")
+    spec = {"version_directory": version, "rows": str(questions), "out": str(out), **limits}
+    process = "tasks.evaluation.generation_process"
+    events = run_worker(process, spec, log_path, EvaluationError, listener, _MEMORY_HINT)
+    return sum(event["event"] == "answer" for event in events)
