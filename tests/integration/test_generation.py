@@ -163,9 +163,10 @@ def test_predictions_stand_in_the_order_of_the_rows_and_the_first_were_asked_aga
 
 def test_the_engine_of_an_older_version_is_asked_row_by_row(tmp_path, monkeypatch):
     """It has its own code, from before engines answered many rows."""
-    answer = SimpleNamespace(text="Yes.", new_tokens=2, finish_reason="stop")
-    old = SimpleNamespace(generate=lambda messages: answer)
+    answer, limits = SimpleNamespace(text="Yes.", new_tokens=2, finish_reason="stop"), []
+    old = SimpleNamespace(generate=lambda messages, max_new_tokens=None: limits.append(max_new_tokens) or answer)
     monkeypatch.setattr(generation_process, "load_engine", lambda directory: old)
     lines = generated(tmp_path, tmp_path, rows_of(["one", "two"]), asked_again=8)
     assert [line["answer"] for line in lines] == ["Yes.", "Yes."]
+    assert limits == [None] * 4, "as it is served"
     assert "reference_nats" not in json.dumps(lines)
