@@ -3,11 +3,12 @@
 import logging
 from typing import Any, cast
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled
@@ -57,12 +58,22 @@ def ask_again(home: Home, config: RetrainConfig) -> None:
 def close_form(request: Request | None, why: str) -> None:
     """End the runs that still ask, or are about to, for a decision that was made elsewhere.
 
+    A Prefect server that refuses is a warning and no error: what was decided is done, and whoever fills in a form that
+    is left is told so.
+
     Args:
         request: what was asked; None if nothing was.
         why: what became of it, for the run's page.
     """
     if request is None:
         return
+    try:
+        _close(request, why)
+    except (httpx.HTTPError, PrefectException) as error:
+        log.warning("The form on version %d may still be open in Prefect: %s", request.version, error)
+
+
+def _close(request: Request, why: str) -> None:
     with get_client(sync_client=True) as client:
         for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[_tag(request)]))):
             is_this_one = str(run.id) == str(flow_run.id)

@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.answers import generate_predictions
+from flows.approval_form import ask_again
 from flows.background import background_of
 from flows.conclusion import conclude
 from flows.finished import find_finished
@@ -102,6 +103,8 @@ def find_or_train(config: RetrainConfig, home: Home, reason: str, tags: dict[str
     if finished is None:
         return train_and_judge(config, home, reason, tags)
     record_unchanged(finished, config, home, reason)
+    if finished.status == "waiting":
+        ask_again(home, config)
     return finished
 
 
