@@ -2,7 +2,6 @@
 
 import getpass
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,41 +54,31 @@ def rollback(
         _say_served(console, as_json, served)
 
 
-def _deciding(command: Callable[..., None]) -> Callable[..., None]:
-    """Add what both decisions take."""
-    name = click.option("--name", callback=utf8, help="Who decides (default: this machine's user).")
-    reason = click.option("--reason", callback=utf8, required=True, help="Why; goes to the ledger.")
-    return click.argument("version", type=int)(reason(name(config_options(json_option(command)))))
+def _command(decision: Literal["approve", "reject"], what: str) -> click.Command:
+    """Return the command that decides so; both take the same."""
+
+    @click.command(decision, help=what)
+    @click.argument("version", type=int)
+    @click.option("--reason", callback=utf8, required=True, help="Why; goes to the ledger.")
+    @click.option("--name", callback=utf8, help="Who decides (default: this machine's user).")
+    @config_options
+    @json_option
+    def decide(
+        version: int,
+        reason: str,
+        name: str | None,
+        preset: str | None,
+        file: Path | None,
+        overrides: tuple[str, ...],
+        as_json: bool,
+    ) -> None:
+        _decide(decision, version, reason, name, (preset, file, overrides), as_json)
+
+    return decide
 
 
-@click.command()
-@_deciding
-def approve(
-    version: int,
-    reason: str,
-    name: str | None,
-    preset: str | None,
-    file: Path | None,
-    overrides: tuple[str, ...],
-    as_json: bool,
-) -> None:
-    """Make VERSION, which waits for a decision, the champion."""
-    _decide("approve", version, reason, name, (preset, file, overrides), as_json)
-
-
-@click.command()
-@_deciding
-def reject(
-    version: int,
-    reason: str,
-    name: str | None,
-    preset: str | None,
-    file: Path | None,
-    overrides: tuple[str, ...],
-    as_json: bool,
-) -> None:
-    """Decide against VERSION, which waits for a decision; no later run promotes the same model."""
-    _decide("reject", version, reason, name, (preset, file, overrides), as_json)
+approve = _command("approve", "Make VERSION, which waits for a decision, the champion.")
+reject = _command("reject", "Decide against VERSION, which waits for a decision; no later run promotes the same model.")
 
 
 def _decide(

@@ -24,7 +24,7 @@ from tasks.contracts.progress import Report
 from tasks.contracts.store import Store, code_digest, library_versions
 from tasks.evaluation.judging.kept import KeptVerdicts
 from tasks.evaluation.judging.question import AnswerPair, Place, question, verdict_of
-from tasks.evaluation.preference import counted, mean_with_interval, sign_test
+from tasks.evaluation.preference import figures_of, mean_with_interval
 from tasks.evaluation.side_by_side import SideBySide, read_side_by_side
 
 _DETERMINES = {"url", "model", "instructions", "show_reference", "rows", "max_answer_tokens", "max_failed_share"}
@@ -245,19 +245,11 @@ def preference_of(judged: Sequence[JudgedPair], baseline: str, evaluation: Evalu
     first_preferred = [(_FIRST_WINS[one] + _FIRST_WINS[other]) / 2 - 0.5 for one, other in both]
     agreeing = {("A", "B"), ("B", "A"), ("tie", "tie")}
     replies = [reply for pair in judged for reply in (pair.candidate_first, pair.baseline_first) if reply is not None]
-    wins, ties, losses = counted(shares)
-    p_better, p_worse = sign_test(wins, losses)
     return Preference(
         kind="judge",
         by=(evaluation.judge.model,),
         baseline=baseline,
-        examples=len(shares),
-        wins=wins,
-        ties=ties,
-        losses=losses,
-        share=mean_with_interval(shares, evaluation),
-        p_better=p_better,
-        p_worse=p_worse,
+        **figures_of(shares, evaluation),
         identical=sum(pair.candidate_first is None for pair in judged),
         left_out=len(judged) - len(shares),
         position_bias=mean_with_interval(first_preferred, evaluation) if both else None,

@@ -6,7 +6,7 @@ from itertools import combinations
 
 from tasks.contracts.artifacts import Preference
 from tasks.contracts.config import EvaluationSection
-from tasks.evaluation.preference import counted, mean_with_interval, sign_test
+from tasks.evaluation.preference import figures_of
 
 Ratings = Mapping[str, Mapping[str, str]]
 """Person → row → "candidate", "baseline" or "tie"."""
@@ -31,19 +31,11 @@ def people_s_preference(
         for row, preferred in said.items():
             by_row.setdefault(row, []).append(_SHARES[preferred])
     shares = [sum(each) / len(each) for _, each in sorted(by_row.items())] + [0.5] * identical
-    wins, ties, losses = counted(shares)
-    p_better, p_worse = sign_test(wins, losses)
     return Preference(
         kind="people",
         by=tuple(sorted(ratings)),
         baseline=baseline,
-        examples=len(shares),
-        wins=wins,
-        ties=ties,
-        losses=losses,
-        share=mean_with_interval(shares, evaluation),
-        p_better=p_better,
-        p_worse=p_worse,
+        **figures_of(shares, evaluation),
         identical=identical,
         left_out=left_out,
         agreement=agreement(ratings),

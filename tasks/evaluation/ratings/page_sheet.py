@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from tasks.contracts.errors import EvaluationError
+from tasks.evaluation.pages import templates_in
 from tasks.evaluation.ratings.csv_sheet import read_text
 from tasks.evaluation.ratings.sheet import SheetKey
 from tasks.evaluation.ratings.sheet_rating import FilledIn, rating_of
@@ -15,13 +14,7 @@ from tasks.evaluation.ratings.sheet_rating import FilledIn, rating_of
 
 def page_sheet(key: SheetKey, texts: Sequence[dict[str, str]]) -> bytes:
     """Return the page; prompts and answers are text in it, never markup."""
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        loader=FileSystemLoader(Path(__file__).parent),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates_in(Path(__file__).parent)
     return environment.get_template("sheet.html.jinja").render(sheet=key.sheet, rows=list(texts)).encode("utf-8")
 
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from tasks.contracts.artifacts import EvalReport, GateDecision
 from tasks.contracts.metric_names import facts_of
 from tasks.evaluation.metrics.tokenization import WordOrCharacterTokenizer
+from tasks.evaluation.pages import templates_in
 from tasks.evaluation.review.figures import bars, histogram, intervals, reading
 from tasks.evaluation.review.preferences import preference_tables
 from tasks.evaluation.review.words import compared
@@ -55,13 +54,7 @@ def render_page(
         background: what stands beside the scores.
     """
     differences = report.differences[decision.baseline]
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        loader=FileSystemLoader(Path(__file__).parent),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates_in(Path(__file__).parent)
     environment.filters["visible"] = visible
     environment.globals.update(facts_of=facts_of, cell=_cell, reading=reading)
     lengths = {name: [_words(row[name]) for row in rows] for name in ("reference", *report.scores)}

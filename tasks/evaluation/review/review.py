@@ -31,7 +31,10 @@ def write_review(
         "primary": primary,
         "background": asdict(background),
         "code": code_digest(
-            "tasks/evaluation/review", "tasks/evaluation/review/page.html.jinja", "tasks/evaluation/markdown.py"
+            "tasks/evaluation/pages.py",
+            "tasks/evaluation/review",
+            "tasks/evaluation/review/page.html.jinja",
+            "tasks/evaluation/markdown.py",
         ),
         "libraries": library_versions("jinja2"),
     }
