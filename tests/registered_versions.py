@@ -2,7 +2,8 @@
 
 from flows.comparison import compare_versions
 from tasks.contracts.artifacts import Predictions
-from tasks.contracts.config import EvaluationSection, GateSection, RetrainConfig
+from tasks.contracts.config import RetrainConfig
+from tasks.contracts.evaluation_config import EvaluationSection, GateSection
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import digest_of, write_jsonl
 from tasks.contracts.store import Store

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import ConfigError
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.contracts.home import PROJECT_ROOT
 from tasks.contracts.jsonl import digest_of, digest_of_file
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tasks.contracts.artifacts import Difference, EvalReport, Finding, GateDecision, Outcome
 from tasks.contracts.canaries import ALTERNATIVES
-from tasks.contracts.config import GateSection
+from tasks.contracts.evaluation_config import GateSection
 from tasks.evaluation.general_ability import general_ability
 from tasks.evaluation.judge_rule import JudgeRule
 from tasks.evaluation.sets_agree import sets_agree

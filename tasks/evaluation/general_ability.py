@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tasks.contracts.artifacts import EvalReport, Finding, Interval, Outcome
-from tasks.contracts.config import GateSection
+from tasks.contracts.evaluation_config import GateSection
 from tasks.contracts.evaluation_sets import GENERAL_ABILITY
 from tasks.evaluation.significance import expanded, is_evidence
 

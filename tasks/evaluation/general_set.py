@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.contracts.artifacts import DatasetRef, Part, Predictions
-from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import ConfigError, EvaluationError
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.contracts.evaluation_sets import evaluation_digest, general_digest, general_file
 from tasks.contracts.jsonl import digest_of, read_jsonl, write_jsonl
 from tasks.contracts.store import Store, code_digest

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tasks.contracts.artifacts import EvalReport, Finding, Outcome, Preference
-from tasks.contracts.config import GateSection
+from tasks.contracts.evaluation_config import GateSection
 from tasks.evaluation.significance import are_probabilities, is_evidence, spelled_p_value
 
 _GUARDED = ("judge", "")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.contracts.artifacts import Difference, Interval, Predictions
-from tasks.contracts.config import EvaluationSection
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.evaluation.scoring import score_systems
 from tasks.evaluation.side_by_side import read_side_by_side
 from tasks.evaluation.significance import holm

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tasks.contracts.artifacts import Interval
-from tasks.contracts.config import EvaluationSection
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.evaluation.resampling import Measured, compare
 
 

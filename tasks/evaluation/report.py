@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.contracts.artifacts import EvalReport, Predictions
-from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import EvaluationError
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.contracts.jsonl import write_jsonl
 from tasks.contracts.metric_names import BUILT_IN, brought_along
 from tasks.contracts.store import Store, code_digest, entry_at

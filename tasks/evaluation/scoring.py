@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import numpy as np
 
 from tasks.contracts.artifacts import Difference, Interval, Part, Served, SystemName
-from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import EvaluationError
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.contracts.metric_names import BUILT_IN
 from tasks.evaluation.resampling import Measured, common_length, compare
 from tasks.evaluation.side_by_side import SideBySide

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from tasks.contracts.artifacts import Difference, EvalReport, Finding, Outcome
-from tasks.contracts.config import GateSection
+from tasks.contracts.evaluation_config import GateSection
 from tasks.contracts.evaluation_sets import ANCHOR, RECENT, SETS_AGREE
 from tasks.evaluation.significance import expanded, gap, improvement, is_evidence
 

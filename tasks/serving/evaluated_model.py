@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tasks.contracts.artifacts import ServableModel
 from tasks.contracts.asking import Ask, EvaluationServer, ReferenceLikelihood, ServedAnswer
-from tasks.contracts.config import EvaluationSection, ServingSection
+from tasks.contracts.config import ServingSection
 from tasks.contracts.errors import LlmRetrainError, ServingError
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import canonical_json
 from tasks.contracts.locks import held_lock, lock_if_free

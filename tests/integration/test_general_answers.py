@@ -5,7 +5,8 @@ from tiny_model import make_tiny_base_model
 from tiny_servables import build_onnx
 
 from tasks.contracts.artifacts import ServableModel
-from tasks.contracts.config import EvaluationSection, RetrainConfig
+from tasks.contracts.config import RetrainConfig
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import digest_of_directory, read_jsonl
 from tasks.contracts.store import LookupOnlyStore, Store

@@ -15,8 +15,9 @@ from tiny_servables import build_onnx
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tasks.contracts.artifacts import DatasetRef, ServableModel
-from tasks.contracts.config import EvaluationSection, ServingSection
+from tasks.contracts.config import ServingSection
 from tasks.contracts.errors import EvaluationError, ServingError
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import Store

@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 
 from tasks.contracts.artifacts import Interval, Predictions, Preference
 from tasks.contracts.chat_endpoint import ChatEndpoint, ChatProblem, key_from
-from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import EvaluationError
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.contracts.jsonl import digest_of, digest_of_file, write_jsonl
 from tasks.contracts.judge_config import JudgeSection
 from tasks.contracts.progress import Report

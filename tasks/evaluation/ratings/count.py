@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from itertools import combinations
 
 from tasks.contracts.artifacts import Preference
-from tasks.contracts.config import EvaluationSection
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.evaluation.preference import figures_of
 
 Ratings = Mapping[str, Mapping[str, str]]

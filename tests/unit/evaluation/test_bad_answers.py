@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from tasks.contracts.config import EvaluationSection, GateSection
 from tasks.contracts.errors import EvaluationError
+from tasks.contracts.evaluation_config import EvaluationSection, GateSection
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.metric_names import BUILT_IN
 from tasks.contracts.store import Store

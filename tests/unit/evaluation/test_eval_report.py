@@ -7,8 +7,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from tasks.contracts.artifacts import Interval, Memorised, Predictions, Preference
-from tasks.contracts.config import EvaluationSection, RetrainConfig
+from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import EvaluationError
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.metric_names import DEFAULT_METRICS
 from tasks.contracts.store import LookupOnlyStore, NotInStore, Store

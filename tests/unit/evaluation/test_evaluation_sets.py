@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from tasks.contracts.artifacts import Difference, EvalReport, Interval, Part, Predictions
-from tasks.contracts.config import EvaluationSection, GateSection, RetrainConfig
+from tasks.contracts.config import RetrainConfig
+from tasks.contracts.evaluation_config import EvaluationSection, GateSection
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import Store
 from tasks.evaluation import steps

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.contracts.artifacts import EvalReport, Part
-from tasks.contracts.config import EvaluationSection, GateSection
+from tasks.contracts.evaluation_config import EvaluationSection, GateSection
 from tasks.evaluation.gate import decide
 from tasks.evaluation.general_ability import general_ability
 from tasks.evaluation.resampling import Measured, compare

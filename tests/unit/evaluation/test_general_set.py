@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tasks.contracts.artifacts import DatasetRef, Difference, EvalReport, Part, Predictions
-from tasks.contracts.config import EvaluationSection, GateSection, RetrainConfig, load_config
+from tasks.contracts.config import RetrainConfig, load_config
 from tasks.contracts.errors import ConfigError, EvaluationError
+from tasks.contracts.evaluation_config import EvaluationSection, GateSection
 from tasks.contracts.evaluation_sets import OWN_GENERAL_SET
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import Store

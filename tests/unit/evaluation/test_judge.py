@@ -11,8 +11,9 @@ from fake_judge import always_first, always_tie, as_object, fake_judge, the_long
 
 from tasks.contracts.artifacts import Predictions
 from tasks.contracts.chat_endpoint import ChatEndpoint, ChatProblem
-from tasks.contracts.config import EvaluationSection, RetrainConfig
+from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import ConfigError
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.judge_config import JudgeSection
 from tasks.contracts.store import Store

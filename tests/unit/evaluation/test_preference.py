@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tasks.contracts.artifacts import Difference, EvalReport, Interval, Preference
-from tasks.contracts.config import EvaluationSection, GateSection
+from tasks.contracts.evaluation_config import EvaluationSection, GateSection
 from tasks.evaluation.gate import decide
 from tasks.evaluation.judging.judge import JudgedPair, Reply, preference_of
 from tasks.evaluation.judging.question import AnswerPair

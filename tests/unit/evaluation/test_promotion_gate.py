@@ -5,7 +5,7 @@ from types import MappingProxyType
 import pytest
 
 from tasks.contracts.artifacts import Difference, EvalReport, Interval, Memorised, Part, Served
-from tasks.contracts.config import GateSection
+from tasks.contracts.evaluation_config import GateSection
 from tasks.evaluation.gate import decide, improvement
 from tasks.evaluation.significance import examples_needed, holm
 

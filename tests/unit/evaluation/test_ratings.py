@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import EvaluationError
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.evaluation.ratings.count import agreement, kappa, people_s_preference
 from tasks.evaluation.ratings.csv_sheet import COLUMNS, csv_sheet, guarded, read_csv_sheet
 from tasks.evaluation.ratings.kept import checked_person, gather, keep_ratings

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tasks.contracts.artifacts import Difference, Interval, Preference
-from tasks.contracts.config import EvaluationSection, GateSection
+from tasks.contracts.evaluation_config import EvaluationSection, GateSection
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.store import LookupOnlyStore, NotInStore, Store
 from tasks.evaluation.gate import decide

@@ -1,7 +1,7 @@
 import pytest
 
-from tasks.contracts.config import EvaluationSection
 from tasks.contracts.errors import EvaluationError
+from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.contracts.metric_names import DEFAULT_METRICS
 from tasks.evaluation.scoring import score_systems
 from tasks.evaluation.side_by_side import SideBySide
