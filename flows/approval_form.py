@@ -21,13 +21,15 @@ from tasks.registry.approvals import Request, open_request
 log = logging.getLogger("llm_retrain.approval")
 
 DEPLOYMENT = "approve/by-hand"
+_NO_ANSWER = (httpx.HTTPError, PrefectException)
 
 
 def ask_in_prefect(request: Request, config: RetrainConfig) -> str:
     """Start the run that asks, once for each request, and return its id; empty if there is no deployment to start.
 
-    Without one, as before the first `llm-retrain up`, the command line is left to decide by; `up` asks again. So does
-    this where the run that asked has ended without an answer, as one that was cancelled.
+    Without one, as before the first `llm-retrain up`, the command line is left to decide by; `up` and the next run ask
+    again. The same holds, with a warning, for a Prefect server that refuses: the version waits all the same. Where the
+    run that asked has ended without an answer, as one that was cancelled, another one is started.
 
     Args:
         request: what is asked.
@@ -43,6 +45,10 @@ def ask_in_prefect(request: Request, config: RetrainConfig) -> str:
             key = f"{request.key}-{run.id}"
     except ObjectNotFound:
         log.info("There is no deployment %s to ask in; llm-retrain up makes it", DEPLOYMENT)
+        return ""
+    except _NO_ANSWER as error:
+        problem = "Prefect did not bring version %d before anybody; up and the next run ask again: %s"
+        log.warning(problem, request.version, error)
         return ""
     return str(run.id)
 
@@ -69,7 +75,7 @@ def close_form(request: Request | None, why: str) -> None:
         return
     try:
         _close(request, why)
-    except (httpx.HTTPError, PrefectException) as error:
+    except _NO_ANSWER as error:
         log.warning("The form on version %d may still be open in Prefect: %s", request.version, error)
 
 

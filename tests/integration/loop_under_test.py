@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import yaml
+from prefect_under_test import PrefectApi
 from servers import free_ports
 from tiny_model import make_tiny_base_model
 
@@ -56,7 +57,7 @@ class Loop:
             "OMP_NUM_THREADS": "1",
         }
         self.environment.pop("PREFECT_API_URL", None)
-        self.api = httpx.Client(base_url=f"http://127.0.0.1:{prefect}/api", timeout=30)
+        self.api = PrefectApi(prefect)
         self.rows_path, self.eval_path = folder / "rows.jsonl", folder / "held-out.jsonl"
         asyncio, unittest = self.stdlib / "asyncio", self.stdlib / "unittest"
         self.write_rows(self.rows_path, prompts_from(asyncio, 50) + prompts_from(unittest, 30), ANSWER)

@@ -7,6 +7,7 @@ import time
 import httpx
 import psutil
 import pytest
+from prefect_under_test import PrefectApi
 from servers import free_ports
 from tiny_model import make_tiny_base_model
 
@@ -48,17 +49,14 @@ def services(tmp_path_factory, settings):
         patch.delenv("PREFECT_API_URL", raising=False)
         try:
             states = up(home, settings)
-            with httpx.Client(base_url=f"http://127.0.0.1:{prefect_port}/api", timeout=30, trust_env=False) as api:
+            with PrefectApi(prefect_port) as api:
                 yield home, {state.name: state for state in states}, api
         finally:
             down(home)
 
 
 def ask(api, method, path, body=None):
-    """Ask the Prefect server; on sqlite it answers 503 while somebody else writes."""
-    deadline = time.monotonic() + 30
-    while (answer := api.request(method, path, json=body)).status_code == 503 and time.monotonic() < deadline:
-        time.sleep(0.5)
+    answer = api.request(method, path, json=body)
     assert answer.is_success, answer.text
     return answer.json() if answer.content else None
 

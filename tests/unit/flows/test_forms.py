@@ -27,10 +27,24 @@ def test_a_form_that_cannot_be_closed_is_a_warning_since_what_was_decided_is_don
     assert f"The form on version 3 may still be open in Prefect: {error}" in caplog.messages
 
 
+@pytest.mark.parametrize("error", [httpx.ReadTimeout("timed out"), PrefectException("locked")])
+def test_a_version_waits_also_where_prefect_does_not_ask(error, monkeypatch, caplog):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(approval_form, "run_deployment", refuse)
+    assert approval_form.ask_in_prefect(REQUEST, RetrainConfig()) == ""
+    said = f"Prefect did not bring version 3 before anybody; up and the next run ask again: {error}"
+    assert said in caplog.messages
+
+
 def test_what_is_no_answer_of_the_server_is_not_passed_over(monkeypatch):
     monkeypatch.setattr(approval_form, "_close", lambda *_: 1 / 0)
+    monkeypatch.setattr(approval_form, "run_deployment", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         approval_form.close_form(REQUEST, "why")
+    with pytest.raises(ZeroDivisionError):
+        approval_form.ask_in_prefect(REQUEST, RetrainConfig())
 
 
 @pytest.fixture
