@@ -222,6 +222,7 @@ def _holders(traces: "Traces", models: dict[str, list[int]], store: Store) -> di
         "versions": traces.versions,
         "row_sets": traces.row_sets,
         "results": traces.results,
+        "ratings": traces.ratings,
         "unfinished": traces.unfinished,
         "sources": traces.sources,
         "adapters": [str(path) for path in adapters_of_rows(store, rows)],

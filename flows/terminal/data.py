@@ -189,7 +189,8 @@ def render_holders(console: Console, record_id: str, erased: dict[str, Any], hol
     said = {
         "Data versions": [digest[:12] for digest in holders["versions"]],
         "Rows as they were read": [digest[:12] for digest in holders["row_sets"]],
-        "Answers and reports": [digest[:12] for digest in holders["results"]],
+        "Answers, reports and review pages": [digest[:12] for digest in holders["results"]],
+        "Rating sheets": holders["ratings"],
         "Fetched sources": holders["sources"],
         "Unfinished or damaged": holders["unfinished"],
         "Adapters trained on these versions": [Path(path).name[:12] for path in holders["adapters"]],

@@ -41,7 +41,9 @@ class Traces:
         learned: data versions that have it among the rows for training or evaluation: models have seen these.
         versions: data versions that have its text, `learned` among them.
         row_sets: row sets in the store that have it as it was read.
-        results: other results in the store that have it: answers to evaluation rows, rows to be replayed.
+        results: other results in the store that have it: answers to evaluation rows, pages that show some of them, rows
+            to be replayed.
+        ratings: directories of rating sheets that ask about it, and of what people said.
         sources: directories of fetched sources that have it.
         unfinished: directories in the store that no run finished, or that are damaged, and that have it.
     """
@@ -51,6 +53,7 @@ class Traces:
     versions: list[str] = field(default_factory=list)
     row_sets: list[str] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
+    ratings: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
 
@@ -86,10 +89,11 @@ def _row_traces(row: Row, home: Home, store: Store) -> Traces:
         _note(traces.row_sets, row_set.digest, bool(found))
     for kind in _RESULTS:
         for result in store.entries(kind):
-            is_in = any(
-                each in line for path in result.path.glob("*.jsonl") for line in _lines(path) for each in _spelled(ids)
-            )
-            _note(traces.results, result.digest, is_in)
+            _note(traces.results, result.digest, _names(result.path.glob("*.jsonl"), ids))
+    for page in store.entries("review"):
+        _note(traces.results, page.digest, page.inputs["report"] in traces.results)
+    sheets = sorted(home.ratings.glob("*/"))
+    traces.ratings = [str(sheet) for sheet in sheets if _names(sheet.glob("*.json"), ids)]
     traces.marks.update(mark for each in spellings for mark in marks_of(each))
     texts = {frozenset(_text_lines(_contents(each))) for each in spellings}
     traces.sources = _fetched(home, lambda line: any(_says(line, wanted) for wanted in texts))
@@ -134,6 +138,12 @@ def _rows_with(path: Path, ids: set[str]) -> Iterator[dict[str, Any]]:
     for line in _lines(path):
         if id_in_line(line) in ids:
             yield orjson.loads(line)
+
+
+def _names(paths: Iterable[Path], ids: set[str]) -> bool:
+    """Say whether a line of the files has one of the ids."""
+    spelled = _spelled(ids)
+    return any(each in line for path in paths for line in _lines(path) for each in spelled)
 
 
 def _fetched(home: Home, holds: Callable[[bytes], bool]) -> list[str]:

@@ -233,16 +233,24 @@ def test_what_still_holds_a_row_is_said(build, place, forget):
     with open_materialised(place.home.sources, {"url": "y"}, "data.sources") as fetched:
         fetched.replace([{"title": "Who <b>wrote</b>  it? And why?", "answer": "<i>Ada</i> Lovelace"}, OTHERS[0]])
 
-    def write(directory):
-        (directory / "predictions.jsonl").write_text(f'{{"id":"{seen.record_id}"}}\n')
-        return {}
+    def answered(kind):
+        line = f'{{"id":"{seen.record_id}","{kind}":1}}\n'
+        return place.store.produce(kind, {}, lambda out: {"bytes": (out / "predictions.jsonl").write_text(line)})
 
-    answers = place.store.produce("predictions", {}, write)
+    answers, report = answered("predictions"), answered("report")
+    page = place.store.produce(
+        "review", {"report": report.digest}, lambda out: {"bytes": (out / "a.md").write_text("Ada")}
+    )
+    place.store.produce("review", {"report": "other"}, lambda out: {"bytes": (out / "a.md").write_text("Grace")})
+    for sheet, row in (("s1", seen.record_id), ("s2", "other")):
+        (place.home.ratings / sheet).mkdir(parents=True)
+        (place.home.ratings / sheet / "by-1.json").write_text(f'{{"ratings":[{{"row":"{row}"}}]}}')
     _, without = build(name="others.jsonl")
     traces = forget("Ada Lovelace")
     assert traces.versions == traces.learned == [first.digest] != [without.digest]
     assert traces.row_sets == [first.inputs["rows"]]
-    assert traces.results == [answers.digest]
+    assert traces.results == [answers.digest, report.digest, page.digest]
+    assert traces.ratings == [str(place.home.ratings / "s1")]
     [folder] = traces.sources
     assert "why" not in (place.home.sources / folder / "chunk-000001.jsonl").read_text()
 

@@ -148,7 +148,7 @@ def test_erase_names_versions_row_sets_and_models_that_still_hold_the_record(cal
     held = said["held_by"]
     assert (held["versions"], held["models"]) == ([built["digest"]], [3, 4])
     assert len(held["row_sets"]) == 1
-    assert (held["results"], held["sources"]) == ([], [])
+    assert (held["results"], held["ratings"], held["sources"]) == ([], [], [])
     assert "Lovelace" not in json.dumps(said["erased"])
 
 
