@@ -49,6 +49,9 @@ class JudgeSection(Section):
     max_answer_tokens: int = Field(
         512, ge=0, le=100_000, description="longest reply of the judge, in tokens; 0: what the endpoint allows"
     )
+    fixed_sampling: bool = Field(
+        True, description="send temperature 0 and seed 0, for the same reply every time; some endpoints refuse them"
+    )
     max_failed_share: float = Field(
         0.05, ge=0, lt=1, description="share of the questions without a readable verdict above which judging ends"
     )

@@ -27,8 +27,22 @@ from tasks.evaluation.judging.question import AnswerPair, Place, question, verdi
 from tasks.evaluation.preference import figures_of, mean_with_interval
 from tasks.evaluation.side_by_side import SideBySide, read_side_by_side
 
-_DETERMINES = {"url", "model", "instructions", "show_reference", "rows", "max_answer_tokens", "max_failed_share"}
+_DETERMINES = {
+    "url",
+    "model",
+    "instructions",
+    "show_reference",
+    "rows",
+    "max_answer_tokens",
+    "fixed_sampling",
+    "max_failed_share",
+}
 _REFUSES_ALL = (401, 403, 404)
+_REFUSES_THIS = (400, 422)
+_LESS_TO_REFUSE = (
+    "; some endpoints want evaluation.judge.fixed_sampling false (no temperature, no seed) or .max_answer_tokens 0 (no "
+    "max_tokens)"
+)
 _PREFERENCE = TypeAdapter(Preference)
 _FIRST_WINS = {"A": 1.0, "tie": 0.5, "B": 0.0}
 
@@ -220,7 +234,7 @@ def _ask(chat: ChatEndpoint, pair: AnswerPair, candidate_first: bool, judge: Jud
                 f"{problem.status}); expected an OpenAI-compatible endpoint that has this model and accepts the key "
                 "(evaluation.judge.key_variable)"
             ) from problem
-        return Reply(None, str(problem))
+        return Reply(None, f"{problem}{_LESS_TO_REFUSE if problem.status in _REFUSES_THIS else ''}")
     return Reply(None, "a reply that is no verdict", is_unreadable=True)
 
 

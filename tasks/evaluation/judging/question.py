@@ -63,8 +63,7 @@ def question(pair: AnswerPair, candidate_first: bool, judge: JudgeSection, once_
     task = _TASK.format(criteria=judge.instructions, keys=", ".join(shown))
     return {
         "model": judge.model,
-        "temperature": 0,
-        "seed": 0,
+        **({"temperature": 0, "seed": 0} if judge.fixed_sampling else {}),
         **({"max_tokens": judge.max_answer_tokens} if judge.max_answer_tokens else {}),
         "messages": [
             {"role": "system", "content": task + (_ONCE_MORE if once_more else "")},
@@ -79,10 +78,22 @@ def _encodable(text: str) -> str:
 
 
 def verdict_of(reply: str) -> Place | None:
-    """Read a reply strictly: one object with one key and one of three values, else None."""
+    """Read a reply strictly: one object with one key and one of three values, else None.
+
+    What many models put around every reply is taken off first: thoughts between <think> and </think>, and a fence.
+    """
     try:
-        pairs = json.loads(reply, object_pairs_hook=list)
+        pairs = json.loads(_unwrapped(reply), object_pairs_hook=list)
     except (ValueError, RecursionError):
         return None
     places: tuple[Place, ...] = ("A", "B", "tie")
     return next((place for place in places if pairs == [("better", place)]), None)
+
+
+def _unwrapped(reply: str) -> str:
+    text = reply.strip()
+    if text.startswith("<think>"):
+        text = text.partition("</think>")[2].strip()
+    opening, _, rest = text.partition("\n")
+    is_fenced = opening.rstrip() in ("```", "```json") and rest.endswith("```")
+    return rest.removesuffix("```") if is_fenced else text

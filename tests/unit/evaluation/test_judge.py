@@ -166,7 +166,15 @@ def test_an_answer_that_speaks_to_the_judge_stays_in_its_place(store):
         ('{"better": "A", "why": "x"}', None),
         ('{"better": "A", "better": "B"}', None),
         ('I prefer {"better": "A"}', None),
-        ('```json\n{"better": "A"}\n```', None),
+        ('```json\n{"better": "A"}\n```', "A"),
+        ('```\n{\n"better": "tie"\n}```\n', "tie"),
+        ('```json\n{"better": "A"}\n```\nsince B is wrong', None),
+        ('```python\n{"better": "A"}\n```', None),
+        ('```json\n{"better": "A", "better": "B"}\n```', None),
+        ("```", None),
+        ('<think>\n{"better": "B"}?\n</think>\n\n{"better": "A"}', "A"),
+        ('<think>{"better": "B"}', None),
+        ("<think>so</think> A", None),
         ('[["better", "A"]]', None),
         ("", None),
         ("[" * 100_000, None),
@@ -227,6 +235,19 @@ def test_an_endpoint_that_always_answers_500_ends_the_judging(store, waits):
         assert caught.value.detail == "none on 2 of 2 questions so far; the last: HTTP 500"
         assert 6 <= len(server.bodies) <= 12, "one question may be under way"
     assert waits[:4] == [0.5, 1.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_what_an_endpoint_may_refuse_is_said_and_can_be_left_out(status, store, waits):
+    with fake_judge() as server:
+        server.script = [(status, {})] * 10_000
+        with pytest.raises(JudgingFailed) as caught:
+            ask(server, store)
+        said = f"the last: HTTP {status}; some endpoints want evaluation.judge.fixed_sampling false"
+        assert said in caught.value.detail
+    with fake_judge() as server:
+        assert ask(server, store, fixed_sampling=False, max_answer_tokens=0).failed == 0
+        assert server.bodies[0].keys() == {"model", "messages"}
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
