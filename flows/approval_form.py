@@ -1,4 +1,8 @@
-"""Bring a version that waits for a person before one: a run of the deployment `approve/by-hand`, which shows a form."""
+"""Bring a version that waits for a person before one, and say of it what became of that.
+
+The form is a run of the deployment `approve/by-hand`. What is shown, in Prefect and on the version's page in MLflow,
+follows what the ledger says: a server that does not answer is a warning, never the end of what was decided.
+"""
 
 import logging
 from typing import Any, cast
@@ -14,9 +18,11 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled
 
 from flows.services import prefect_api_url
-from tasks.contracts.config import RetrainConfig, chosen_settings
+from tasks.contracts.config import RegistrySection, RetrainConfig, chosen_settings
+from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
 from tasks.registry.approvals import Request, open_request
+from tasks.registry.versions import find_version, note_approval
 
 log = logging.getLogger("llm_retrain.approval")
 
@@ -61,18 +67,33 @@ def ask_again(home: Home, config: RetrainConfig) -> None:
             ask_in_prefect(request, config)
 
 
-def close_form(request: Request | None, why: str) -> None:
-    """End the runs that still ask, or are about to, for a decision that was made elsewhere.
+def say_decided(request: Request, why: str, registry: RegistrySection, home: Home) -> None:
+    """Write on the version's page what became of its request, and end the runs that still ask for a decision.
 
-    A Prefect server that refuses is a warning and no error: what was decided is done, and whoever fills in a form that
-    is left is told so.
+    Whoever fills in a form that could not be closed is told that it is too late.
 
     Args:
-        request: what was asked; None if nothing was.
-        why: what became of it, for the run's page.
+        request: what was asked.
+        why: what became of it.
+        registry: where the version is registered.
+        home: the state directory.
     """
-    if request is None:
-        return
+    write_on_its_page(request.version, why, registry, home)
+    close_form(request, why)
+
+
+def write_on_its_page(version: int, note: str, registry: RegistrySection, home: Home) -> None:
+    """Write on a version's page in MLflow what a person is asked, or has decided, about it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        note_approval(find_version(registry, version, home), note, registry, home)
+    except (MlflowException, RegistryError) as error:
+        log.warning("The page of version %d in MLflow does not say %r: %s", version, note, error)
+
+
+def close_form(request: Request, why: str) -> None:
+    """End the runs that still ask, or are about to, for a decision that was made elsewhere."""
     try:
         _close(request, why)
     except _NO_ANSWER as error:

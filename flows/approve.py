@@ -11,10 +11,10 @@ from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import ConfigDict, Field, ValidationError
 
-from flows.approval_form import close_form
+from flows.approval_form import say_decided
 from flows.locks import waiting_lock
 from flows.log_lines import record_log_lines
-from flows.rollout import LOCK_TIMEOUT_SECONDS, busy, roll_out, settle
+from flows.rollout import LOCK_TIMEOUT_SECONDS, approved_still, busy, roll_out, settled
 from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.errors import ConfigError, RegistryError
@@ -28,16 +28,19 @@ from tasks.registry.approvals import (
     answer,
     asked_elsewhere,
     requests,
+    standing,
+    too_late,
     what_broke,
     what_changed,
 )
+from tasks.registry.ledger import unfinished_move
 from tasks.registry.people import preferences_by_people
-from tasks.registry.versions import find_version, note_approval
+from tasks.registry.versions import find_version
 
 log = logging.getLogger("llm_retrain.approval")
 
 _SHORTEST_WAIT_SECONDS = 1
-_UNSEEN = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
+_UNSEEN = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
 _TEXT = rf"^[^\s{_UNSEEN}]([^{_UNSEEN}]*[^\s{_UNSEEN}])?$"
 """Not blank at its ends, and nothing that steers a terminal or turns the direction of text."""
 
@@ -45,9 +48,10 @@ _TEXT = rf"^[^\s{_UNSEEN}]([^{_UNSEEN}]*[^\s{_UNSEEN}])?$"
 class Decision(RunInput):
     """What a person decides, and the form that asks for it."""
 
-    model_config = ConfigDict(extra="forbid")
+    # Patterns, not validators: the server holds the form against them, before the run goes on. A line feed at the end,
+    # which Python's `$` lets through there, is taken off here.
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
-    # Patterns, not validators: the server holds the form against them, before the run goes on.
     decision: Literal["approve", "reject"] = Field(
         description="approve: it becomes champion; reject: no later run promotes it"
     )
@@ -95,7 +99,9 @@ def approve(
     waiting = _request_of(version, request, config, home)
     if decision is None:
         if waiting.status != "open":
-            return Completed(name="Decided", message=_closed(waiting))
+            return Completed(name="Decided", message=too_late(waiting))
+        with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, busy()):
+            _still_as_shown(waiting, config, home)
         decision = _ask(waiting.request, config, home)
     served = decide(waiting.request, decision, config, home)
     said = f"{decision.name}: {decision.reason}"
@@ -119,20 +125,20 @@ def decide(asked: Request, decision: Decision, config: RetrainConfig, home: Home
         RolloutError: it was approved and did not serve as evaluated; it can be approved again, or rejected.
     """
     event: Literal["approved", "refused"] = "approved" if decision.decision == "approve" else "refused"
-    if event == "approved":
-        settle(config, home)
+    model = config.registry.model_name
     with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, busy()):
-        waiting = _status(asked, config, home)
+        if event == "approved" or unfinished_move(home, model) is not None:
+            settled(config, home)  # an approval whose roll-out was killed may have been done
+        waiting = standing(asked, model, home)
         version = _still_as_shown(waiting, config, home)
-        if waiting.status != event:
-            answer(asked, event, config.registry.model_name, decision.reason, decision.name, home)
+        if (waiting.status, waiting.by, waiting.why) != (event, decision.name, decision.reason):
+            answer(asked, event, model, decision.reason, decision.name, home)
     note = f"{event} by {decision.name}: {decision.reason}"
-    note_approval(version, note, config.registry, home)
-    close_form(asked, note)
+    say_decided(asked, note, config.registry, home)
     log.info("Version %d was %s", asked.version, note)
     if event == "refused":
         return None
-    return roll_out(version, config, home, note, asked.champion)
+    return roll_out(version, config, home, note, asked.champion, approved_still(asked, version, config, home))
 
 
 def _still_as_shown(waiting: Waiting, config: RetrainConfig, home: Home) -> RegisteredVersion:
@@ -142,7 +148,7 @@ def _still_as_shown(waiting: Waiting, config: RetrainConfig, home: Home) -> Regi
     """
     asked = waiting.request
     if not waiting.is_pending:
-        raise RegistryError(_closed(waiting))
+        raise RegistryError(too_late(waiting))
     elsewhere = asked_elsewhere(asked, config, home)
     if elsewhere:
         raise RegistryError(f"version {asked.version} cannot be decided here: {elsewhere}; nothing was changed")
@@ -152,8 +158,7 @@ def _still_as_shown(waiting: Waiting, config: RetrainConfig, home: Home) -> Regi
     )
     if changed:
         answer(asked, "lapsed", config.registry.model_name, changed, "", home)
-        note_approval(version, f"lapsed: {changed}", config.registry, home)
-        close_form(asked, changed)
+        say_decided(asked, f"lapsed: {changed}", config.registry, home)
         raise RegistryError(
             f"version {asked.version} is not any more what was shown: {changed}; nothing was changed, and the request "
             "has lapsed: a new run asks again"
@@ -175,21 +180,8 @@ def _request_of(version: int, key: str, config: RetrainConfig, home: Home) -> Wa
             f"names what does, and llm-retrain promote {version} makes it champion"
         )
     if not found[-1].is_pending and not key:
-        raise RegistryError(_closed(found[-1]))
+        raise RegistryError(too_late(found[-1]))
     return found[-1]
-
-
-def _status(asked: Request, config: RetrainConfig, home: Home) -> Waiting:
-    return next(each for each in requests(home, config.registry.model_name) if each.request == asked)
-
-
-def _closed(waiting: Waiting) -> str:
-    version = waiting.request.version
-    if waiting.status == "lapsed":
-        said = waiting.why or f"nobody decided until {waiting.request.expires}"
-        return f"the request for version {version} has lapsed: {said}; nothing was changed, a new run asks again"
-    was = f"version {version} was {'approved' if waiting.status == 'done' else waiting.status} before ({waiting.why})"
-    return f"{was}; nothing was changed; llm-retrain promote {version} makes it champion all the same"
 
 
 def _ask(asked: Request, config: RetrainConfig, home: Home) -> Decision:

@@ -4,10 +4,10 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from flows.approval_form import ask_in_prefect, close_form
+from flows.approval_form import ask_in_prefect, say_decided, write_on_its_page
 from flows.locks import waiting_lock
 from flows.outcome import Status
-from flows.rollout import LOCK_TIMEOUT_SECONDS, busy, refuse_another_champion, roll_out
+from flows.rollout import LOCK_TIMEOUT_SECONDS, approved_still, busy, not_overruled, refuse_another_champion, roll_out
 from tasks.contracts.artifacts import GateDecision, RegisteredVersion, ServedVersion
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.home import Home
@@ -15,7 +15,7 @@ from tasks.registry.aliases import read_aliases
 from tasks.registry.approvals import approved_before, ask, pending
 from tasks.registry.ledger import overruled_versions
 from tasks.registry.outage import patiently
-from tasks.registry.versions import find_overruled, find_version, note_approval
+from tasks.registry.versions import find_overruled
 
 log = logging.getLogger("llm_retrain.retrain")
 
@@ -80,34 +80,32 @@ def _promote_or_ask(
     version: RegisteredVersion, against: int | None, config: RetrainConfig, home: Home, reason: str
 ) -> Conclusion:
     """Roll it out, or ask; what was approved before and could not be rolled out then needs no second word."""
-    waited = pending(home, config.registry.model_name)
+    waited, still = pending(home, config.registry.model_name), not_overruled(version, config, home)
     note = f"version {version.version} was promoted: {reason}"
     if config.promotion.approval == "person":
         approval = approved_before(version, against, config, home)
         if approval is None:
             return _wait(version, against, config, home, reason)
         reason = note = f"approved by {approval.by}: {approval.why}"
-        note_approval(version, note, config.registry, home)
-    served = roll_out(version, config, home, reason, against)
-    close_form(waited.request if waited else None, note)
+        still = approved_still(approval.request, version, config, home)
+    served = roll_out(version, config, home, reason, against, still)
+    if waited is not None:
+        say_decided(waited.request, note, config.registry, home)
     return Conclusion("promoted", served)
 
 
 def _wait(
     version: RegisteredVersion, champion: int | None, config: RetrainConfig, home: Home, reason: str
 ) -> Conclusion:
-    registry = config.registry
+    registry, number = config.registry, version.version
     with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, busy()):
-        refuse_another_champion(version.version, read_aliases(registry, home).get("champion"), champion)
+        refuse_another_champion(number, read_aliases(registry, home).get("champion"), champion)
         before = pending(home, registry.model_name)
         request = ask(version, champion, config, reason, home)
     if before is not None and before.request != request:
-        instead = f"version {version.version} waits instead"
-        close_form(before.request, instead)
-        if before.request.version != version.version:
-            note_approval(find_version(registry, before.request.version, home), f"lapsed: {instead}", registry, home)
+        say_decided(before.request, f"lapsed: version {number} waits instead", registry, home)
     note = f"waits for a decision until {request.expires}"
-    note_approval(version, note, registry, home)
+    write_on_its_page(number, note, registry, home)
     asked_in = ask_in_prefect(request, config)
-    log.info("Version %d %s: llm-retrain approve %d, or reject", version.version, note, version.version)
+    log.info("Version %d %s: llm-retrain approve %d, or reject", number, note, number)
     return Conclusion("waiting", waits_until=request.expires, asked_in=asked_in)

@@ -126,4 +126,5 @@ def _route_again(champion: RegisteredVersion, config: RetrainConfig, home: Home)
     """The routing table names another version, as after a crash: only a roll-out may change that, and it verifies."""
     from flows.rollout import switch_champion
 
-    return switch_champion(champion, config, home, "the routing table did not name the champion", "promoted")
+    why = "the routing table did not name the champion"
+    return switch_champion(champion, config, home, why, "promoted", champion.version)

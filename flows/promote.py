@@ -5,7 +5,7 @@ import logging
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.approval_form import close_form
+from flows.approval_form import say_decided
 from flows.log_lines import record_log_lines
 from flows.rollout import roll_out, settle, switch_champion
 from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
@@ -16,7 +16,7 @@ from tasks.evaluation.preference_sentence import sentence
 from tasks.registry.approvals import Waiting, pending
 from tasks.registry.ledger import champions_ever
 from tasks.registry.people import preferences_by_people
-from tasks.registry.versions import find_version, note_approval
+from tasks.registry.versions import find_version
 
 log = logging.getLogger("llm_retrain.promote")
 
@@ -27,7 +27,7 @@ def promote(version: int, reason: str, config: RetrainConfig = RetrainConfig()) 
 
     Raises:
         RegistryError: there is no such version, or the gate rejected it.
-        RolloutError: it did not serve as evaluated; nothing has changed.
+        RolloutError: it did not serve as evaluated, or another champion came in between; nothing has changed.
     """
     record_log_lines()
     home = Home.from_environment()
@@ -35,8 +35,9 @@ def promote(version: int, reason: str, config: RetrainConfig = RetrainConfig()) 
     _refuse_rejected(target)
     for said in preferences_by_people(target):
         log.info("Version %d: %s", version, sentence(said))
+    champion = settle(config, home).get("champion")
     waited = pending(home, config.registry.model_name)
-    served = roll_out(target, config, home, reason)
+    served = roll_out(target, config, home, reason, champion)
     _note_and_close(waited, f"version {version} was promoted by hand: {reason}", config, home)
     return served
 
@@ -115,5 +116,4 @@ def _refuse_rejected(target: RegisteredVersion) -> None:
 def _note_and_close(waited: Waiting | None, why: str, config: RetrainConfig, home: Home) -> None:
     """Say of what waited for a decision that it does no more."""
     if waited is not None:
-        note_approval(find_version(config.registry, waited.request.version, home), why, config.registry, home)
-        close_form(waited.request, why)
+        say_decided(waited.request, why, config.registry, home)

@@ -5,6 +5,7 @@ version before has never stopped answering.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -17,9 +18,10 @@ from flows.rollout_steps import Move, move_aliases, serve
 from flows.undo import UndoSteps
 from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
 from tasks.contracts.config import RetrainConfig
-from tasks.contracts.errors import LlmRetrainError, RolloutError
+from tasks.contracts.errors import LlmRetrainError, RegistryError, RolloutError
 from tasks.contracts.home import Home
 from tasks.registry.aliases import read_aliases
+from tasks.registry.approvals import Request, standing, too_late
 from tasks.registry.ledger import overruled_versions
 from tasks.registry.versions import find_overruled
 from tasks.serving.rollout import retire_versions
@@ -31,13 +33,18 @@ log = logging.getLogger("llm_retrain.rollout")
 LOCK_TIMEOUT_SECONDS = 120.0
 """A promotion takes seconds; a large model that loads and answers its golden prompts, a minute or two."""
 
-Expected = int | Literal["any"] | None
-"""The champion that a decision was made against: a version, None (there was none), or "any" if it does not matter."""
+Still = Callable[[int | None], None]
+"""Given the champion of the moment, raises if what was decided does not hold any more; asked with the lock held."""
 
 
 @task(name="roll out", cache_policy=NO_CACHE)
 def roll_out(
-    target: RegisteredVersion, config: RetrainConfig, home: Home, why: str, judged_against: Expected = "any"
+    target: RegisteredVersion,
+    config: RetrainConfig,
+    home: Home,
+    why: str,
+    champion: int | None,
+    still: Still | None = None,
 ) -> ServedVersion:
     """Make `target` the champion, or change nothing.
 
@@ -46,14 +53,14 @@ def roll_out(
         config: where it is served and registered.
         home: the state directory.
         why: for the ledger.
-        judged_against: the champion that the gate compared it with. "any" is for a person, who may also promote what
-            was rolled back.
+        champion: the one that the decision was made against, None if there was none.
+        still: what else the decision hangs on; None for a person, who may also promote what was rolled back.
 
     Raises:
-        RolloutError: it does not load, answers differently than evaluated, or could not be switched to; or the gate's
-            verdict does not hold any more.
+        RolloutError: it does not load, answers differently than evaluated, or could not be switched to; or the
+            decision does not hold any more.
     """
-    return switch_champion(target, config, home, why, "promoted", judged_against)
+    return switch_champion(target, config, home, why, "promoted", champion, still)
 
 
 def switch_champion(
@@ -62,7 +69,8 @@ def switch_champion(
     home: Home,
     why: str,
     outcome: Literal["promoted", "rolled back"],
-    expected: Expected = "any",
+    champion: int | None,
+    still: Still | None = None,
 ) -> ServedVersion:
     """Publish, load, verify, route and alias `target`; each move is a line in the ledger.
 
@@ -72,7 +80,8 @@ def switch_champion(
         home: the state directory.
         why: for the ledger.
         outcome: what it is if it succeeds.
-        expected: the champion that the decision was made against.
+        champion: the one that the decision was made against, None if there was none.
+        still: what else the decision hangs on.
 
     Raises:
         RolloutError: nothing was changed, or all of it was undone: the champion before goes on serving.
@@ -82,7 +91,9 @@ def switch_champion(
         address = _triton(config, home)
         recover(config, home, address)
         move = Move(target, config, home, why, outcome, read_aliases(config.registry, home))
-        _refuse_what_changed(move, expected)
+        refuse_another_champion(target.version, move.before, champion)
+        if still is not None:
+            still(move.before)
         move.record("started")
         undo = UndoSteps()
         try:
@@ -102,31 +113,48 @@ def switch_champion(
 def settle(config: RetrainConfig, home: Home) -> dict[str, int]:
     """Put in order what a crash left half way, and return alias → version, so that a decision can be made on them."""
     with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, busy()):
-        recover(config, home, _triton(config, home))
-        return read_aliases(config.registry, home)
+        return settled(config, home)
+
+
+def settled(config: RetrainConfig, home: Home) -> dict[str, int]:
+    """Do the same for a caller that holds the promotion lock."""
+    recover(config, home, _triton(config, home))
+    return read_aliases(config.registry, home)
 
 
 def _triton(config: RetrainConfig, home: Home) -> TritonAddress | None:
     return None if why_triton_cannot_run() else ensure_triton(home, config.serving)
 
 
-def _refuse_what_changed(move: Move, expected: Expected) -> None:
-    """Refuse a decision that was made on another champion, or that a person has overruled."""
-    if expected == "any":
-        return
-    target = move.target
-    refuse_another_champion(target.version, move.before, expected)
-    if move.outcome == "promoted":
-        overruled = find_overruled(move.config.registry, target.servable_digest, move.home)
-        if overruled is not None and move.before != target.version:
-            how = overruled_versions(move.home, move.config.registry.model_name)[overruled.version]
+def not_overruled(target: RegisteredVersion, config: RetrainConfig, home: Home) -> Still:
+    """Return what refuses a version whose model a person has decided against."""
+
+    def still(champion: int | None) -> None:
+        overruled = find_overruled(config.registry, target.servable_digest, home)
+        if overruled is not None and champion != target.version:
+            how = overruled_versions(home, config.registry.model_name)[overruled.version]
             raise RolloutError(
                 f"version {target.version} was not promoted: its model was {how} as version {overruled.version}; "
                 f"if it shall answer, use llm-retrain promote {target.version}"
             )
 
+    return still
 
-def refuse_another_champion(version: int, champion: int | None, expected: Expected) -> None:
+
+def approved_still(asked: Request, target: RegisteredVersion, config: RetrainConfig, home: Home) -> Still:
+    """Return what refuses a version whose approval was used up or taken back, or lapsed, since it was given."""
+    others = not_overruled(target, config, home)
+
+    def still(champion: int | None) -> None:
+        now = standing(asked, config.registry.model_name, home)
+        if now.status != "approved":
+            raise RegistryError(too_late(now))
+        others(champion)
+
+    return still
+
+
+def refuse_another_champion(version: int, champion: int | None, expected: int | None) -> None:
     """Refuse what was decided about a version on another champion than there is now; it may be champion itself.
 
     Raises:
@@ -139,7 +167,7 @@ def refuse_another_champion(version: int, champion: int | None, expected: Expect
         )
 
 
-def _name_of(version: int | str | None) -> str:
+def _name_of(version: int | None) -> str:
     return "no champion" if version is None else f"version {version}"
 
 

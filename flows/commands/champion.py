@@ -1,6 +1,5 @@
 """`llm-retrain promote`, `rollback`, `approve` and `reject`: who answers, decided by a person."""
 
-import getpass
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -93,8 +92,9 @@ def _decide(
     with terminal(home, as_json) as console:
         from flows.approve import approve as approve_flow
         from flows.approve import decision_of
+        from tasks.registry.ledger import this_user
 
-        said = decision_of(decision, reason, name or getpass.getuser())
+        said = decision_of(decision, reason, name or this_user())
         with recorded_flow(home):
             served: ServedVersion | None = approve_flow(version=version, decision=said, config=config)
         if as_json:

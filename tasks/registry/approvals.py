@@ -169,9 +169,9 @@ def requests(home: Home, model: str) -> list[Waiting]:
                 log.warning("Line %d of the ledger %s holds no request and is passed over", line, home.ledger)
             else:
                 found[request.key] = Waiting(request, line)
-        elif record["event"] in _ANSWERS and about.get("key") in found:
+        elif record["event"] in _ANSWERS and (key := str(about.get("key"))) in found:
             answered = {"status": record["event"], "why": record["why"], "by": str(about.get("name", ""))}
-            found[about["key"]] = replace(found[about["key"]], **answered)
+            found[key] = replace(found[key], **answered)
         elif record["event"] in _CHAMPIONS:
             found |= {key: _ended_by(record, each) for key, each in found.items() if each.is_pending}
     return [_in_time(each) for each in found.values()]
@@ -185,6 +185,22 @@ def pending(home: Home, model: str) -> Waiting | None:
 def open_request(home: Home, model: str) -> Request | None:
     """Return the request that waits for an answer, or None."""
     return next((each.request for each in reversed(requests(home, model)) if each.status == "open"), None)
+
+
+def standing(request: Request, model: str, home: Home) -> Waiting:
+    """Return what became of a request that the ledger holds."""
+    return next(each for each in requests(home, model) if each.request == request)
+
+
+def too_late(waiting: Waiting) -> str:
+    """Say what became of a request that can be decided no more."""
+    number = waiting.request.version
+    if waiting.status == "lapsed":
+        return f"the request for version {number} has lapsed: {waiting.why}; nothing was changed, a new run asks again"
+    if waiting.status == "done":
+        return f"version {number} was approved before ({waiting.why}), and became champion; nothing was changed"
+    was = f"version {number} was {waiting.status} before ({waiting.why}); nothing was changed"
+    return f"{was}; llm-retrain promote {number} makes it champion all the same"
 
 
 def what_changed(request: Request, version: RegisteredVersion, champion: int | None) -> str:
@@ -213,7 +229,7 @@ def what_changed(request: Request, version: RegisteredVersion, champion: int | N
 
 def what_broke(waiting: Waiting, home: Home) -> str:
     """Say that the ledger was changed from the request on, so that it cannot be told what was decided; else nothing."""
-    broken = [each.line for each in verify_ledger(home) if each.breaks_chain and each.line >= waiting.line]
+    broken = [each.line for each in verify_ledger(home) if each.breaks_chain and each.since >= waiting.line]
     return f"the ledger was changed after it was asked (line {broken[0]}; llm-retrain history)" if broken else ""
 
 

@@ -19,6 +19,8 @@ from tasks.contracts.jsonl import append_whole, canonical_json
 
 GENESIS = "0" * 64
 """What stands for the digest of the line before in a file's first line."""
+_HEAD_LOST = "the head was lost"
+"""What stands for it in a line that was written when nothing said which line is the last."""
 
 log = logging.getLogger("llm_retrain.registry")
 
@@ -30,11 +32,13 @@ class ChainProblem:
     Attributes:
         line: its number, from 1.
         what: what is wrong with it, in words that go on from "line N".
+        since: the first line that it puts in doubt.
         breaks_chain: False for a line that a crash cut short and that is there as the crash left it.
     """
 
     line: int
     what: str
+    since: int
     breaks_chain: bool = True
 
 
@@ -50,7 +54,8 @@ def append_chained(path: Path, head_path: Path, record: dict[str, Any]) -> None:
     """Append a record with the digest of the line before as `previous`, and let the head name it.
 
     What a crash tore stays as a line of its own, and the chain goes on over it. Where the head's line is not in the
-    file any more, the record follows the head: going on does not cover up what is missing.
+    file any more, the record follows the head, and where the head is lost it follows nothing: going on does not cover
+    up what is missing.
 
     Raises:
         OSError: it could not be written; the file is as before.
@@ -62,9 +67,9 @@ def append_chained(path: Path, head_path: Path, record: dict[str, Any]) -> None:
         size = os.fstat(descriptor).st_size
         lines, head = _lines(os.pread(descriptor, size, 0)), _read_head(head_path)
         previous = _digest(lines[-1]) if lines else GENESIS
-        if head is not None and _missing_head(lines, head):
+        if any(_broken_end(lines, [_record(line) for line in lines], head)):
             log.warning("%s is not what it was when it was written last; llm-retrain history says where", path)
-            previous = head.digest
+            previous = head.digest if head is not None else _HEAD_LOST
         line = canonical_json({**record, "previous": previous}).encode()
         append_whole(descriptor, line + b"\n")
         try:
@@ -98,17 +103,19 @@ def _broken_links(lines: list[bytes], records: list[dict[str, Any] | None]) -> I
     is_chained, before = False, GENESIS
     for number, (line, record) in enumerate(zip(lines, records, strict=True), start=1):
         if record is None:
-            yield ChainProblem(number, "cannot be read: it was cut short while it was written, or damaged", False)
+            said = "cannot be read: it was cut short while it was written, or damaged"
+            yield ChainProblem(number, said, number, breaks_chain=False)
         elif "previous" in record:
             is_chained = True
-            if record["previous"] != before:
-                yield ChainProblem(
-                    number,
-                    "does not follow from the line before it: that one was changed, or lines were removed, inserted or "
-                    "put in another order here",
-                )
+            if record["previous"] == _HEAD_LOST:
+                said = "may not follow the line before it: the head was lost when it was written"
+                yield ChainProblem(number, said, number - 1)
+            elif record["previous"] != before:
+                said = "does not follow from the line before it: that one was changed, or lines were removed, inserted "
+                yield ChainProblem(number, f"{said}or put in another order here", number - 1)
         elif is_chained:
-            yield ChainProblem(number, "has no digest of the line before it: it was not written by llm-retrain")
+            said = "has no digest of the line before it: it was not written by llm-retrain"
+            yield ChainProblem(number, said, number)
         before = _digest(line)
 
 
@@ -116,9 +123,10 @@ def _broken_end(lines: list[bytes], records: list[dict[str, Any] | None], head: 
     if head is None:
         # A crash between the first line and its head leaves one line without it.
         if sum(record is not None and "previous" in record for record in records) > 1:
-            yield ChainProblem(len(lines), "may not be the last: the head, which says that, is lost")
+            said = "may not be the last: the head, which says that, is lost"
+            yield ChainProblem(len(lines), said, len(lines))
     elif missing := _missing_head(lines, head):
-        yield ChainProblem(head.line, missing)
+        yield ChainProblem(head.line, missing, min(head.line, len(lines)))
 
 
 def _missing_head(lines: list[bytes], head: _Head) -> str:
@@ -138,7 +146,7 @@ def _lines(content: bytes) -> list[bytes]:
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 
@@ -151,9 +159,11 @@ def _read_head(path: Path) -> _Head | None:
     """Return the head; None if there is none, or it cannot be read."""
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
-        return _Head(int(written["line"]), str(written["digest"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        line, digest = written["line"], written["digest"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
+    is_one = isinstance(line, int) and line >= 1 and isinstance(digest, str)
+    return _Head(line, digest) if is_one else None
 
 
 def _write_head(path: Path, head: _Head) -> None:

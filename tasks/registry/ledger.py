@@ -25,7 +25,8 @@ log = logging.getLogger("llm_retrain.registry")
 
 _UNDER_WAY = ("loaded", "verified", "routed")
 _APPROVAL: tuple[str, ...] = get_args(ApprovalEvent)
-_ALWAYS_THERE = {"time", "who", "event", "model", "from", "to", "why", "evidence"}
+_TEXTS = ("time", "who", "event", "model", "why", "evidence")
+_VERSIONS = ("from", "to")
 
 
 def append_to_ledger(
@@ -59,7 +60,7 @@ def append_to_ledger(
     """
     record: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "who": _who(),
+        "who": this_user(),
         "event": event,
         "model": model,
         "from": from_version,
@@ -89,11 +90,19 @@ def numbered_ledger(home: Home, model: str | None = None) -> list[tuple[int, dic
     """Return the same lines, each with its number, from 1."""
     records: list[tuple[int, dict[str, Any]]] = []
     for number, record in enumerate(_read(home)[0], start=1):
-        if record is not None and record.keys() >= _ALWAYS_THERE:
+        if record is not None and _is_whole(record):
             records.append((number, record))
         else:
             log.warning("Line %d of the ledger %s is no whole line and is left out", number, home.ledger)
     return [(number, record) for number, record in records if model in (None, record["model"])]
+
+
+def _is_whole(record: dict[str, Any]) -> bool:
+    """Say whether a record has what every line has; one that llm-retrain did not write may hold anything."""
+    versions = [record.get(key, "") for key in _VERSIONS]
+    return all(isinstance(record.get(key), str) for key in _TEXTS) and all(
+        version is None or isinstance(version, int) for version in versions
+    )
 
 
 def verify_ledger(home: Home) -> list[ChainProblem]:
@@ -105,14 +114,9 @@ def verify_ledger(home: Home) -> list[ChainProblem]:
     return _read(home)[1]
 
 
-def champions_in_order(home: Home, model: str) -> list[int]:
-    """Return the versions that became champion and were not rolled back since; the last is champion."""
-    return _champions(home, model).in_order
-
-
 def previous_after_rollback(home: Home, model: str, champion: int | None, to: int) -> int | None:
     """Return the champion before `to` once `champion` is rolled back to it: what the next rollback returns to."""
-    return next(iter(_champions(home, model).rolled_back(champion, to).in_order[-2:-1]), None)
+    return next(iter(champions(home, model).rolled_back(champion, to).in_order[-2:-1]), None)
 
 
 def overruled_versions(home: Home, model: str) -> dict[int, Overruling]:
@@ -120,7 +124,7 @@ def overruled_versions(home: Home, model: str) -> dict[int, Overruling]:
 
     A rollback over several versions is like as many rollbacks: it leaves each of them.
     """
-    return _champions(home, model).left
+    return champions(home, model).left
 
 
 def champions_ever(home: Home, model: str) -> set[int]:
@@ -137,7 +141,7 @@ def unfinished_move(home: Home, model: str) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True)
-class _Champions:
+class Champions:
     """The champions at some time.
 
     Attributes:
@@ -148,16 +152,16 @@ class _Champions:
     in_order: list[int]
     left: dict[int, Overruling]
 
-    def promoted(self, version: int) -> "_Champions":
+    def promoted(self, version: int) -> "Champions":
         """Return what they are after a promotion."""
         in_order = self.in_order if self.in_order[-1:] == [version] else [*self.in_order, version]
-        return _Champions(in_order, _without(self.left, version))
+        return Champions(in_order, _without(self.left, version))
 
-    def refused(self, version: int) -> "_Champions":
+    def refused(self, version: int) -> "Champions":
         """Return what they are after a person refused a version."""
-        return _Champions(self.in_order, {**self.left, version: "refused"})
+        return Champions(self.in_order, {**self.left, version: "refused"})
 
-    def rolled_back(self, champion: int | None, to: int) -> "_Champions":
+    def rolled_back(self, champion: int | None, to: int) -> "Champions":
         """Return what they are after a rollback: those up to the last time that `to` was champion.
 
         One that was rolled back itself takes the place of the champion.
@@ -171,23 +175,24 @@ class _Champions:
         for version in (champion, *self.in_order[len(kept) :]):
             if version is not None:
                 left[version] = "rolled back"
-        return _Champions(kept, _without(left, to))
+        return Champions(kept, _without(left, to))
 
 
 def _without(left: dict[int, Overruling], version: int) -> dict[int, Overruling]:
     return {other: how for other, how in left.items() if other != version}
 
 
-def _champions(home: Home, model: str) -> _Champions:
-    champions = _Champions([], {})
+def champions(home: Home, model: str) -> Champions:
+    """Return what the ledger says of a model's champions."""
+    found = Champions([], {})
     for record in read_ledger(home, model):
         if record["event"] == "promoted":
-            champions = champions.promoted(record["to"])
+            found = found.promoted(record["to"])
         elif record["event"] == "rolled back":
-            champions = champions.rolled_back(record["from"], record["to"])
+            found = found.rolled_back(record["from"], record["to"])
         elif record["event"] == "refused":
-            champions = champions.refused(record["to"])
-    return champions
+            found = found.refused(record["to"])
+    return found
 
 
 def _read(home: Home) -> tuple[list[dict[str, Any] | None], list[ChainProblem]]:
@@ -197,7 +202,8 @@ def _read(home: Home) -> tuple[list[dict[str, Any] | None], list[ChainProblem]]:
         raise StoreError(f"the ledger {home.ledger} cannot be read ({error.strerror})") from error
 
 
-def _who() -> str:
+def this_user() -> str:
+    """Return the name of who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as containers have

@@ -107,10 +107,13 @@ class Stage:
         made = client.create_model_version(self.name, "file:///nowhere", tags=found)
         return find_version(self.config.registry, int(made.version), self.home)
 
-    def switch(self, version, outcome="promoted", expected="any"):
-        from flows.rollout import switch_champion  # imports Prefect, so not where tests are collected
+    def switch(self, version, outcome="promoted", **judged):
+        """Promote as a person does, or as a run whose candidate was judged against the champion `expected`."""
+        from flows.rollout import not_overruled, switch_champion  # imports Prefect, so not where tests are collected
 
-        return switch_champion(version, self.config, self.home, "test", outcome, expected)
+        champion = judged.get("expected", self.aliases().get("champion"))
+        still = not_overruled(version, self.config, self.home) if judged else None
+        return switch_champion(version, self.config, self.home, "test", outcome, champion, still)
 
     def settle(self, **changes):
         """Return the aliases once everything agrees with them, under settings with these changes."""

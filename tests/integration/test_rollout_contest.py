@@ -59,7 +59,7 @@ def in_the_line(event):
 config, home = RetrainConfig.model_validate_json(sys.argv[1]), Home.from_environment()
 target = find_version(config.registry, 3, home)
 eval(sys.argv[2])
-rollout.switch_champion(target, config, home, "crash", "promoted")
+rollout.switch_champion(target, config, home, "crash", "promoted", 2)
 """
 
 

@@ -31,12 +31,13 @@ class Ending:
             "approved_before": lambda _version, against, *_: before and before[against],
             "read_aliases": lambda *_: {"champion": self.champion} if self.champion else {},
             "ask": lambda version, against, config, why, _home: self.asked.append((against, why)) or REQUEST,
-            "find_version": lambda _registry, number, _home: f"version {number}",
-            "note_approval": lambda _version, note, *_: self.noted.append((_version, note)),
+            "write_on_its_page": lambda version, note, *_: self.noted.append((version, note)),
             "pending": lambda *_: self.open and SimpleNamespace(request=self.open),
-            "close_form": lambda request, why: self.closed.append((request, why)),
+            "say_decided": lambda request, why, *_: self.closed.append((request, why)),
             "ask_in_prefect": lambda request, _config: self.shown.append(request),
-            "roll_out": lambda version, _config, _home, why, against: self.rolled_out.append((why, against)) or SERVED,
+            "not_overruled": lambda *_: "not overruled",
+            "approved_still": lambda request, *_: f"{request} is approved",
+            "roll_out": lambda _version, _config, _home, *how: self.rolled_out.append(how) or SERVED,
         }
         for name, part in parts.items():
             self.monkeypatch.setattr(conclusion, name, part)
@@ -62,7 +63,7 @@ def test_what_did_not_pass_goes_nowhere_and_nobody_is_asked(ending, verdict, sta
 def test_a_roll_out_is_told_which_champion_the_candidate_was_judged_against(ending, champion, against):
     ended = ending(champion=champion)
     assert (ended.status, ended.served) == ("promoted", SERVED)
-    assert ending.rolled_out == [("nightly", against)] and ending.asked == []
+    assert ending.rolled_out == [("nightly", against, "not overruled")] and ending.asked == []
 
 
 @pytest.mark.parametrize(("number", "how"), [(3, "refused"), (4, "rolled back")])
@@ -77,14 +78,13 @@ def test_where_a_person_decides_it_waits_and_is_shown(ending):
     ended = ending(champion=SimpleNamespace(version=4), approval="person")
     assert (ended.status, ended.waits_until, ended.served) == ("waiting", REQUEST.expires, None)
     assert ending.asked == [(4, "nightly")] and ending.shown == [REQUEST] and ending.rolled_out == []
-    assert ending.noted == [(VERSION, f"waits for a decision until {REQUEST.expires}")]
+    assert ending.noted == [(5, f"waits for a decision until {REQUEST.expires}")]
 
 
 def test_the_form_of_what_waited_before_is_closed_and_its_own_is_not(ending):
     ending.open = BEFORE
     ending(approval="person")
-    assert ending.closed == [(BEFORE, "version 5 waits instead")]
-    assert ending.noted[0] == ("version 2", "lapsed: version 5 waits instead")
+    assert ending.closed == [(BEFORE, "lapsed: version 5 waits instead")]
     ending.open = REQUEST
     ending(approval="person")
     assert len(ending.closed) == 1
@@ -93,10 +93,9 @@ def test_the_form_of_what_waited_before_is_closed_and_its_own_is_not(ending):
 
 
 def test_what_was_approved_and_could_not_be_rolled_out_then_needs_no_second_word(ending):
-    ended = ending(approval="person", before={None: SimpleNamespace(by="Ada", why="good")})
+    ended = ending(approval="person", before={None: SimpleNamespace(by="Ada", why="good", request="it")})
     assert ended.status == "promoted" and ending.asked == []
-    assert ending.rolled_out == [("approved by Ada: good", None)]
-    assert ending.noted == [(VERSION, "approved by Ada: good")]
+    assert ending.rolled_out == [("approved by Ada: good", None, "it is approved")]
 
 
 def test_nobody_is_asked_about_what_was_judged_against_another_champion_than_there_is(ending):

@@ -1,16 +1,19 @@
 """The form on a version that waits: closed by whatever else decides, asked for again where it was lost."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 import pytest
 from click.testing import CliRunner
+from mlflow.exceptions import MlflowException
 from prefect.exceptions import PrefectException
 
 from flows import approval_form, promote, retrain
 from flows.cli import cli
 from tasks.contracts.artifacts import ServedVersion
 from tasks.contracts.config import RetrainConfig
+from tasks.contracts.errors import RegistryError
 from tasks.contracts.home import Home
 
 REQUEST = SimpleNamespace(version=3, key="a" * 64)
@@ -38,6 +41,46 @@ def test_a_version_waits_also_where_prefect_does_not_ask(error, monkeypatch, cap
     assert said in caplog.messages
 
 
+@pytest.mark.parametrize("error", [RegistryError("version 3 is not in MLflow"), MlflowException("HTTP 500")])
+def test_a_page_that_cannot_be_written_on_is_a_warning_and_the_form_is_closed_all_the_same(error, monkeypatch, caplog):
+    def refuse(*_):
+        raise error
+
+    closed = []
+    monkeypatch.setattr(approval_form, "find_version", lambda *_: "version")
+    monkeypatch.setattr(approval_form, "note_approval", refuse)
+    monkeypatch.setattr(approval_form, "_close", lambda *told: closed.append(told))
+    approval_form.say_decided(REQUEST, "refused by Ada: no", RetrainConfig().registry, Home(Path("/none")))
+    assert f"The page of version 3 in MLflow does not say 'refused by Ada: no': {error}" in caplog.messages
+    assert closed == [(REQUEST, "refused by Ada: no")]
+
+
+def test_every_run_that_still_asks_is_ended_but_for_the_one_that_was_answered(monkeypatch):
+    """A run that cancelled itself would not do what it was told to."""
+    ended = []
+
+    class Client:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def read_flow_runs(self, flow_run_filter):
+            assert flow_run_filter.tags.all_ == ["request-aaaaaaaaaaaa"]
+            state = {True: SimpleNamespace(is_final=lambda: True), False: SimpleNamespace(is_final=lambda: False)}
+            runs = {"asks": state[False], "this one": state[False], "over": state[True], "no state": None}
+            return [SimpleNamespace(id=name, state=each) for name, each in runs.items()]
+
+        def set_flow_run_state(self, run_id, state, force):
+            ended.append((run_id, state.name, state.message, force))
+
+    monkeypatch.setattr(approval_form, "get_client", lambda **_: Client())
+    monkeypatch.setattr(approval_form, "flow_run", SimpleNamespace(id="this one"))
+    approval_form.close_form(REQUEST, "approved by Ada")
+    assert ended == [("asks", "Decided", "approved by Ada", True)]
+
+
 def test_what_is_no_answer_of_the_server_is_not_passed_over(monkeypatch):
     monkeypatch.setattr(approval_form, "_close", lambda *_: 1 / 0)
     monkeypatch.setattr(approval_form, "run_deployment", lambda *_, **__: 1 / 0)
@@ -50,19 +93,18 @@ def test_what_is_no_answer_of_the_server_is_not_passed_over(monkeypatch):
 @pytest.fixture
 def by_hand(monkeypatch, tmp_path):
     """Promotion and rollback by hand, with version 3 waiting; what was noted and closed."""
-    said = {"noted": [], "closed": []}
+    said = []
     monkeypatch.setenv("LLM_RETRAIN_HOME", str(tmp_path))
     parts = {
         "record_log_lines": lambda: None,
         "find_version": lambda _registry, number, _home: SimpleNamespace(version=number, verdict="promote"),
         "preferences_by_people": lambda _version: (),
         "pending": lambda *_: SimpleNamespace(request=REQUEST),
-        "roll_out": lambda *_: SERVED,
+        "roll_out": lambda _version, _config, _home, _why, champion: champion == 5 and SERVED,
         "go_back": lambda *_: SERVED,
         "settle": lambda *_: {"champion": 5, "previous": 4},
         "version_to_return_to": lambda *_: SimpleNamespace(version=4),
-        "note_approval": lambda version, note, *_: said["noted"].append((version.version, note)),
-        "close_form": lambda request, why: said["closed"].append((request, why)),
+        "say_decided": lambda request, why, *_: said.append((request, why)),
     }
     for name, part in parts.items():
         monkeypatch.setattr(promote, name, part)
@@ -72,13 +114,13 @@ def by_hand(monkeypatch, tmp_path):
 def test_a_promotion_by_hand_says_of_what_waited_that_it_does_no_more(by_hand):
     assert promote.promote.fn(5, "operator says so") == SERVED
     why = "version 5 was promoted by hand: operator says so"
-    assert by_hand == {"noted": [(3, why)], "closed": [(REQUEST, why)]}
+    assert by_hand == [(REQUEST, why)]
 
 
 def test_so_does_a_rollback(by_hand):
     assert promote.rollback.fn() == SERVED
     why = "version 5 was rolled back to version 4"
-    assert by_hand == {"noted": [(3, why)], "closed": [(REQUEST, why)]}
+    assert by_hand == [(REQUEST, why)]
 
 
 @pytest.mark.parametrize(("status", "asked"), [("waiting", 1), ("unchanged", 0)])

@@ -164,6 +164,42 @@ def test_a_break_before_the_request_does_not_concern_it(home):
     assert what_broke(pending(home, MODEL), home) == ""
 
 
+def test_that_the_line_before_the_request_was_changed_does_not_concern_it_and_that_it_was_itself_does(home):
+    append_to_ledger(home, "promoted", MODEL, None, 2, "before")
+    home.ledger.write_text(home.ledger.read_text().replace("before", "beside"))
+    version = version_of(home, 3)
+    ask(version, 2, CONFIG, "nightly", home)
+    assert what_broke(pending(home, MODEL), home) == ""
+    home.ledger.write_text(home.ledger.read_text().replace("nightly", "monthly"))
+    assert "(line 2" in what_broke(pending(home, MODEL), home), "it is the last line, which the head holds"
+
+
+def test_a_request_at_the_end_of_a_ledger_without_its_head_may_have_been_answered(home):
+    append_to_ledger(home, "promoted", MODEL, None, 2, "before")
+    version = version_of(home, 3)
+    ask(version, 2, CONFIG, "nightly", home)
+    home.ledger_head.unlink()
+    assert what_broke(pending(home, MODEL), home)
+    append_to_ledger(home, "promoted", "another", None, 1, "later")
+    assert "(line 3" in what_broke(pending(home, MODEL), home)
+
+
+def test_what_was_approved_and_is_asked_about_anew_has_a_request_of_its_own(home):
+    """The approval does not count any more, or nobody would ask."""
+    version = version_of(home, 3)
+    request = ask(version, 2, CONFIG, "nightly", home)
+    answer(request, "approved", MODEL, "good", "Ada", home)
+    assert ask(version, 2, CONFIG, "nightly", home) != request
+    assert statuses(home) == [(3, "lapsed"), (3, "open")]
+
+
+@pytest.mark.parametrize("key", [["1"], {}, 1, None])
+def test_an_answer_whose_key_is_no_text_is_passed_over(home, key):
+    ask(version_of(home, 3), 2, CONFIG, "nightly", home)
+    append_to_ledger(home, "approved", MODEL, 2, 3, "", approval={"key": key, "name": "Eve"})
+    assert statuses(home) == [(3, "open")]
+
+
 @pytest.mark.parametrize(
     "approval",
     [{}, {"request": {}}, {"request": "text"}, "text", {"request": {"version": 3, "asked": "now", "expires": "then"}}],

@@ -105,10 +105,30 @@ def test_a_ledger_without_its_head_says_that_its_end_is_not_known(five):
     assert "the head, which says that, is lost" in problem.what
 
 
+def test_going_on_without_the_head_does_not_cover_up_that_the_end_is_not_known(five):
+    """Otherwise whoever takes away the last line and the head has only to wait."""
+    rewrite(five, lines_of(five)[:4])
+    five.ledger_head.unlink()
+    for version in (6, 7):
+        append_to_ledger(five, "promoted", "assistant", version - 1, version, "later")
+        (problem,) = verify_ledger(five)
+        assert (problem.line, problem.since, problem.breaks_chain) == (5, 4, True)
+        assert "may not follow the line before it: the head was lost" in problem.what
+
+
+@pytest.mark.parametrize("line", ["-7", "0", "1e400", "null", '"5"', "[" * 10_000])
+def test_a_head_that_is_none_is_a_lost_one(five, line):
+    five.ledger_head.write_text(f'{{"line":{line},"digest":"{"0" * 64}"}}')
+    assert found(five) == [5]
+
+
 def test_lines_of_before_there_was_a_chain_are_no_problem_and_the_chain_starts_after_them(tmp_path):
     home = Home(tmp_path)
     keys = ("time", "who", "event", "model", "from", "to", "why", "evidence")
-    old = [canonical_json({**dict.fromkeys(keys, "x"), "model": "assistant", "to": n}).encode() for n in (1, 2)]
+    old = [
+        canonical_json({**dict.fromkeys(keys, "x"), "model": "assistant", "from": None, "to": n}).encode()
+        for n in (1, 2)
+    ]
     rewrite(home, old)
     assert verify_ledger(home) == []
     append_to_ledger(home, "promoted", "assistant", 2, 3, "the first that is chained")

@@ -1,6 +1,8 @@
 """The ledger: one line a move, and what it says about the champions there were."""
 
+import json
 import logging
+import os
 import resource
 import threading
 
@@ -10,11 +12,12 @@ from tasks.contracts.errors import StoreError
 from tasks.contracts.home import Home
 from tasks.registry.ledger import (
     append_to_ledger,
+    champions,
     champions_ever,
-    champions_in_order,
     overruled_versions,
     previous_after_rollback,
     read_ledger,
+    this_user,
     unfinished_move,
 )
 
@@ -63,21 +66,21 @@ def test_champions_come_in_order_and_undone_moves_do_not_count(tmp_path):
     record("promoted", None, 1)
     record("started", 1, 2)
     record("undone", 1, 2)
-    assert champions_in_order(home, "assistant") == [1]
+    assert champions(home, "assistant").in_order == [1]
     record("promoted", 1, 3)
     record("promoted", 3, 3)
     record("promoted", 3, 4)
-    assert champions_in_order(home, "assistant") == [1, 3, 4]
+    assert champions(home, "assistant").in_order == [1, 3, 4]
     record("rolled back", 4, 3)
-    assert champions_in_order(home, "assistant") == [1, 3]
+    assert champions(home, "assistant").in_order == [1, 3]
     record("rolled back", 3, 1)
-    assert champions_in_order(home, "assistant") == [1]
+    assert champions(home, "assistant").in_order == [1]
     record("promoted", 1, 5)
-    assert champions_in_order(home, "assistant") == [1, 5]
+    assert champions(home, "assistant").in_order == [1, 5]
 
 
 def test_a_model_without_moves_has_no_champions(tmp_path):
-    assert champions_in_order(Home(tmp_path), "assistant") == []
+    assert champions(Home(tmp_path), "assistant").in_order == []
 
 
 def test_a_rollback_returns_to_the_latest_time_that_a_version_was_champion(tmp_path):
@@ -86,7 +89,7 @@ def test_a_rollback_returns_to_the_latest_time_that_a_version_was_champion(tmp_p
     assert previous_after_rollback(home, "assistant", 3, 1) == 2
     assert previous_after_rollback(home, "assistant", 3, 2) == 1
     record_moves(home, ("rolled back", 3, 1))
-    assert champions_in_order(home, "assistant") == [1, 2, 1]
+    assert champions(home, "assistant").in_order == [1, 2, 1]
     assert previous_after_rollback(home, "assistant", 1, 2) == 1
 
 
@@ -101,7 +104,7 @@ def test_a_rollback_over_several_versions_is_like_as_many_rollbacks(tmp_path):
     record_moves(at_once, *moves, ("rolled back", 4, 2))
     record_moves(one_by_one, *moves, ("rolled back", 4, 3), ("rolled back", 3, 2))
     for home in (at_once, one_by_one):
-        assert champions_in_order(home, "assistant") == [1, 2]
+        assert champions(home, "assistant").in_order == [1, 2]
         assert set(overruled_versions(home, "assistant")) == {3, 4}
 
 
@@ -110,7 +113,7 @@ def test_a_return_to_a_version_that_was_rolled_back_leaves_the_one_it_replaces(t
     record_moves(home, ("promoted", None, 1), ("promoted", 1, 2), ("promoted", 2, 3), ("rolled back", 3, 2))
     assert previous_after_rollback(home, "assistant", 2, 3) == 1, "not 2, which a person just left"
     record_moves(home, ("rolled back", 2, 3))
-    assert champions_in_order(home, "assistant") == [1, 3]
+    assert champions(home, "assistant").in_order == [1, 3]
     assert overruled_versions(home, "assistant") == {2: "rolled back"}
 
 
@@ -135,7 +138,7 @@ def test_a_version_that_was_refused_counts_as_overruled_until_it_is_promoted(tmp
     home = Home(tmp_path)
     record_moves(home, ("promoted", None, 1), ("waiting", 1, 2), ("refused", 1, 2))
     assert overruled_versions(home, "assistant") == {2: "refused"}
-    assert champions_in_order(home, "assistant") == [1] and champions_ever(home, "assistant") == {1}
+    assert champions(home, "assistant").in_order == [1] and champions_ever(home, "assistant") == {1}
     record_moves(home, ("promoted", 1, 2))
     assert overruled_versions(home, "assistant") == {}
 
@@ -174,7 +177,7 @@ def test_a_torn_line_is_reported_and_the_next_one_stands_on_a_line_of_its_own(tm
         file.write('{"event":"promoted","evidence":"é'.encode()[:-1])  # as a power cut leaves it
     record_moves(home, ("promoted", 1, 2))
     with caplog.at_level(logging.WARNING):
-        assert champions_in_order(home, "assistant") == [1, 2]
+        assert champions(home, "assistant").in_order == [1, 2]
     assert "Line 2 of the ledger" in caplog.text
 
 
@@ -191,3 +194,25 @@ def test_a_line_that_does_not_fit_leaves_nothing_and_says_so(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert home.ledger.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"time": 5}, {"to": [3]}, {"to": "3"}, {"from": {}}, {"why": None}, {"model": ["assistant"]}, {"event": 1}],
+)
+def test_a_line_whose_values_are_of_another_type_is_left_out_and_named(tmp_path, wrong, caplog):
+    home = Home(tmp_path)
+    append_to_ledger(home, "refused", "assistant", None, 3, "test")
+    record = json.loads(home.ledger.read_text())
+    with home.ledger.open("a") as file:
+        file.write(json.dumps(record | wrong) + "\n")
+    assert len(read_ledger(home)) == 1 and overruled_versions(home, "assistant") == {3: "refused"}
+    assert "Line 2 of the ledger" in caplog.text
+
+
+def test_a_user_id_without_a_name_is_called_by_its_number(monkeypatch):
+    def no_name():
+        raise KeyError("getpwuid(): uid not found: 0")
+
+    monkeypatch.setattr("getpass.getuser", no_name)
+    assert this_user() == f"uid {os.getuid()}"
