@@ -112,7 +112,8 @@ class Stage:
         from flows.rollout import not_overruled, switch_champion  # imports Prefect, so not where tests are collected
 
         champion = judged.get("expected", self.aliases().get("champion"))
-        still = not_overruled(version, self.config, self.home) if judged else None
+        by_itself = judged and outcome == "promoted"
+        still = not_overruled(version, self.config, self.home) if by_itself else None
         return switch_champion(version, self.config, self.home, "test", outcome, champion, still)
 
     def settle(self, **changes):
@@ -127,7 +128,7 @@ class Stage:
 
         aliases = self.settle()
         target = version_to_return_to(to, aliases, self.config.registry, self.home)
-        return self.switch(target, "rolled back", aliases["champion"])
+        return self.switch(target, "rolled back", expected=aliases["champion"])
 
     def aliases(self):
         return read_aliases(self.config.registry, self.home)

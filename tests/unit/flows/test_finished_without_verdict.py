@@ -22,8 +22,22 @@ CONFIG = RetrainConfig.model_validate(
 )
 
 
-@pytest.mark.parametrize(("said", "is_finished"), [((FAILED,), False), ((UNSURE,), True), ((), True)])
-def test_what_the_judge_could_not_say_is_asked_again(said, is_finished, home, monkeypatch):
+AS_GOOD, WORSE = "A number, {n}: {letter}.", "{letter}"
+"""What both say, with other letters; the second is the candidate's where it is worse."""
+
+
+@pytest.mark.parametrize(
+    ("said", "answer", "verdict", "is_finished"),
+    [
+        ((FAILED,), AS_GOOD, "inconclusive", False),
+        ((UNSURE,), AS_GOOD, "inconclusive", True),
+        ((), AS_GOOD, "inconclusive", True),
+        ((FAILED,), WORSE, "reject", True),
+    ],
+)
+def test_what_the_judge_could_not_say_is_asked_again_if_anything_hangs_on_it(
+    said, answer, verdict, is_finished, home, monkeypatch
+):
     store, answers = Store(home.store), {}
     for system in ("base", "candidate"):
         lines = [
@@ -31,7 +45,9 @@ def test_what_the_judge_could_not_say_is_asked_again(said, is_finished, home, mo
                 "id": f"{n:064x}",
                 "messages": [{"role": "user", "content": f"What is {n}?"}],
                 "reference": f"A number, {n}.",
-                "answer": f"{'ab'[(n + (system == 'base')) % 2]} number {n}.",
+                "answer": (AS_GOOD if system == "base" else answer).format(
+                    n=n, letter="ab"[(n + (system == "base")) % 2]
+                ),
             }
             for n in range(40)
         ]
@@ -49,4 +65,4 @@ def test_what_the_judge_could_not_say_is_asked_again(said, is_finished, home, mo
     outcome = finished._recall(version, CONFIG, home)
     assert (outcome is not None) is is_finished
     if outcome is not None:
-        assert outcome.verdict == "inconclusive" and len(outcome.preferences) == len(said)
+        assert outcome.verdict == verdict and len(outcome.preferences) == len(said)

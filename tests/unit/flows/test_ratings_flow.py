@@ -112,6 +112,7 @@ def test_lists_comparisons_and_promotions_show_what_people_prefer(registry, tmp_
     monkeypatch.setenv("LLM_RETRAIN_HOME", str(registry.home.root))
     monkeypatch.setattr(promotion, "record_log_lines", lambda: None)
     monkeypatch.setattr(promotion, "roll_out", lambda *_: "rolled out")
+    monkeypatch.setattr(promotion, "settle", lambda *_: {})
     told = []
     monkeypatch.setattr(promotion.log, "info", lambda text, *values: told.append(text % values))
     assert promotion.promote.fn(2, "r", CONFIG) == "rolled out"

@@ -105,6 +105,16 @@ def test_a_ledger_without_its_head_says_that_its_end_is_not_known(five):
     assert "the head, which says that, is lost" in problem.what
 
 
+def test_one_line_may_be_without_a_head_as_a_crash_leaves_it_and_two_may_not(tmp_path):
+    home = Home(tmp_path)
+    for version, broken in ((1, []), (2, [2])):
+        append_to_ledger(home, "promoted", "assistant", version - 1, version, "night")
+        content = home.ledger_head.read_bytes()
+        home.ledger_head.unlink()
+        assert found(home) == broken
+        home.ledger_head.write_bytes(content)
+
+
 def test_going_on_without_the_head_does_not_cover_up_that_the_end_is_not_known(five):
     """Otherwise whoever takes away the last line and the head has only to wait."""
     rewrite(five, lines_of(five)[:4])

@@ -130,8 +130,10 @@ def test_a_version_that_waits_for_a_person_stands_while_it_is_asked_about(regist
     waits = lambda: find_judged(REGISTRY, "first", "held out", "gate", home, waits=True)  # noqa: E731
     assert waits().version == one
     assert find_judged(REGISTRY, "first", "held out", "gate", home) is None, "nobody decides: it is rolled out"
-    two = register(client, "promote", "second")
-    write_aliases(REGISTRY, home, {"champion": two})
+    register(client, "promote", "first")
+    assert waits().version == one, "of two with the same model, the one that is asked about"
+    three = register(client, "promote", "second")
+    write_aliases(REGISTRY, home, {"champion": three})
     assert waits() is None, "it was judged against no champion"
 
 
