@@ -175,9 +175,9 @@ def _request_of(version: int, key: str, config: RetrainConfig, home: Home) -> Wa
     of_version = [each for each in requests(home, config.registry.model_name) if each.request.version == version]
     found = [each for each in of_version if key in ("", each.request.key)]
     if not found:
+        name = config.registry.model_name
         raise RegistryError(
-            f"version {version} of {config.registry.model_name!r} waits for nobody's decision; llm-retrain status "
-            f"names what does, and llm-retrain promote {version} makes it champion"
+            f"version {version} of {name!r} waits for nobody's decision; llm-retrain status says what does"
         )
     if not found[-1].is_pending and not key:
         raise RegistryError(too_late(found[-1]))

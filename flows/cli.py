@@ -1,7 +1,7 @@
 """The command line of `llm-retrain`.
 
-Exit codes: 0 promoted or done; 1 failed; 2 wrong usage or configuration; 3 rejected by the gate; 4 inconclusive;
-5 better, and waiting for a person's decision; 130 stopped by Ctrl+C.
+Exit codes: 0 promoted or done; 1 failed; 2 wrong usage or configuration; 3 rejected by the gate or a person;
+4 inconclusive; 5 better, and waiting for a person's decision; 130 stopped by Ctrl+C.
 """
 
 import os
@@ -15,6 +15,7 @@ from tasks.contracts.errors import ConfigError, LlmRetrainError, TrainingStopped
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="llm-retrain")
 @click.option(
     "--home", type=click.Path(path_type=Path), help="State directory (default: $LLM_RETRAIN_HOME or .llm-retrain)."
 )

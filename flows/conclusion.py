@@ -107,5 +107,5 @@ def _wait(
     note = f"waits for a decision until {request.expires}"
     write_on_its_page(number, note, registry, home)
     asked_in = ask_in_prefect(request, config)
-    log.info("Version %d %s: llm-retrain approve %d, or reject", number, note, number)
+    log.info("Version %d %s: llm-retrain approve %d --reason …, or reject", number, note, number)
     return Conclusion("waiting", waits_until=request.expires, asked_in=asked_in)

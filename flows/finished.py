@@ -22,7 +22,13 @@ def find_finished(config: RetrainConfig, home: Home) -> Outcome | None:
 
     It walks the line with a store that makes nothing: the first missing entry means there is work to do. When a verdict
     stands is said by `find_judged`; what a person decided against is never promoted by itself.
+
+    Raises:
+        ConfigError: the file of the general-ability set cannot be used.
     """
+    from tasks.evaluation.general_set import check_general
+
+    check_general(config.evaluation)
     if not (home.store / "report").is_dir():
         return None
     from tasks.data.build import build_dataset
@@ -87,9 +93,12 @@ def _recall(version: RegisteredVersion, config: RetrainConfig, home: Home) -> Ou
     shown = page if page is not None and page.is_file() else version.report_path / "report.md"
     places = {"mlflow_run": version.run_id, "report": str(shown)}
     outcome = outcome_of(report, decision, version, served, config, places)
+    if overruled:
+        nothing = f"Nothing was judged anew: what counts is that a person decided against version {version.version}."
+        return replace(outcome, status="unchanged", verdict=version.verdict, reasons=(nothing,), overruled=overruled)
     if asked is not None and asked.version == version.version and not is_champion:
         return replace(outcome, status="waiting", waits_until=asked.expires)
-    return replace(outcome, status="unchanged", overruled=overruled)
+    return replace(outcome, status="unchanged")
 
 
 def serve_again(champion: RegisteredVersion, config: RetrainConfig, home: Home) -> ServedVersion:

@@ -36,7 +36,11 @@ def waiting_lock(home: Home, name: str, timeout_seconds: float, busy: LlmRetrain
                 if time.monotonic() > deadline:
                     raise busy from None
             if not waiting:
-                log.info("Waiting up to %g s: another %s is under way", timeout_seconds, name)
+                log.info("Waiting up to %s: another %s is under way", _spelled(timeout_seconds), name)
                 waiting = True
             time.sleep(_POLL_SECONDS)
         yield
+
+
+def _spelled(seconds: float) -> str:
+    return f"{seconds / 3_600:g} h" if seconds >= 3_600 else f"{seconds:g} s"

@@ -64,10 +64,10 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """The process's exit status: 0 promoted (now or before, also if it was rolled back), 3 rejected (by the gate
-        or a person), 4 inconclusive, 5 waiting."""
+        """The process's exit status: 0 promoted (now or before), 3 rejected (by the gate, or by a person, who refused
+        it or went back from it), 4 inconclusive, 5 waiting."""
         if self.overruled:
-            return EXIT_CODES["rejected" if self.overruled == "refused" else "promoted"]
+            return EXIT_CODES["rejected"]
         by_verdict = {"promote": "promoted", "reject": "rejected", "inconclusive": "inconclusive"}
         return EXIT_CODES[by_verdict[self.verdict] if self.status == "unchanged" else self.status]
 

@@ -68,8 +68,10 @@ def export_sheet(number: int, against: str | None, rows: int, out: Path, config:
         RegistryError: a version does not exist, or its answers are lost.
     """
     make = {".csv": csv_sheet, ".html": page_sheet}.get(out.suffix.lower())
-    if make is None or out.exists():
-        raise EvaluationError(f"--out is {str(out)!r}; expected a file that ends in .csv or .html and is not there yet")
+    if make is None:
+        raise EvaluationError(f"--out is {str(out)!r}; expected a file that ends in .csv or .html")
+    if out.exists():
+        raise EvaluationError(f"--out is {str(out)!r}, which exists already; expected another name, or move it away")
     version = find_version(config.registry, number, home)
     baseline, pairs = pairs_to_rate(version, against, config, home)
     key, texts = draw_sheet(pairs, rows, (version.name, version.version, version.servable_digest, baseline))

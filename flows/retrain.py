@@ -110,6 +110,10 @@ def find_or_train(config: RetrainConfig, home: Home, reason: str, tags: dict[str
 
 def message_of(outcome: Outcome) -> str:
     """Say in one line what a run came to and why."""
+    if outcome.overruled:
+        return (
+            f"the model of version {outcome.version} was {outcome.overruled} by a person, and becomes champion by hand"
+        )
     if outcome.status == "unchanged":
         return f"version {outcome.version} already holds the result ({outcome.verdict})"
     if outcome.status == "waiting":

@@ -1,6 +1,7 @@
 """`llm-retrain ratings export` and `read`: what people prefer."""
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -52,8 +53,8 @@ def export(
             return
         alike = f"; {exported.identical} rows were answered alike and count as ties" if exported.identical else ""
         console.print(f"{exported.path}: {exported.rows} rows{alike}.", markup=False, soft_wrap=True)
-        back = "ratings.json, which it saves" if out.suffix.lower() == ".html" else "the filled-in file"
-        console.print(f"Then: llm-retrain ratings read FILE --by NAME, with {back}.", markup=False, soft_wrap=True)
+        filled_in = "ratings.json (which the page saves)" if out.suffix.lower() == ".html" else shlex.quote(str(out))
+        console.print(f"Filled in: llm-retrain ratings read {filled_in} --by NAME", markup=False, soft_wrap=True)
 
 
 @ratings.command()

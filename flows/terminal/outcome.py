@@ -16,9 +16,13 @@ _HEADLINE = {
     "rejected": "[bold red]Rejected[/]: version {version} is registered for the record; the champion has not changed",
     "inconclusive": "[bold yellow]Inconclusive[/]: version {version} is challenger; the champion has not changed",
     "waiting": "[bold cyan]Better[/]: version {version} waits for a person's decision until {until}:\n"
-    "  llm-retrain approve {version} --reason WHY     (or: llm-retrain reject {version} --reason WHY)",
+    "  llm-retrain approve {version} --reason …     (or: llm-retrain reject {version} --reason …)",
     "unchanged": "[bold]Nothing to do[/]: version {version} already holds the result of this configuration ({verdict})",
 }
+_OVERRULED = (
+    "[bold]Nothing to do[/]: the model of version {version} was [bold yellow]{overruled}[/] by a person, and becomes "
+    "champion only by hand: llm-retrain promote {version}"
+)
 
 
 def render_outcome(console: Console, outcome: Outcome, links: dict[str, str]) -> None:
@@ -57,12 +61,13 @@ def long_row_lines(long_rows: dict[str, int]) -> list[str]:
 
 def headline(outcome: Outcome) -> str:
     """Say in one line, with markup, what the run came to."""
-    line = _HEADLINE[outcome.status].format(
-        version=outcome.version, verdict=outcome.verdict, until=short_time(outcome.waits_until)
+    template = _OVERRULED if outcome.overruled else _HEADLINE[outcome.status]
+    line = template.format(
+        version=outcome.version,
+        verdict=outcome.verdict,
+        overruled=outcome.overruled,
+        until=f"{short_time(outcome.waits_until)} UTC",
     )
-    if outcome.overruled:
-        again = f"llm-retrain promote {outcome.version}"
-        line += f"; it was [bold yellow]{outcome.overruled}[/] and becomes champion only by hand: {again}"
     if outcome.served and not outcome.served["served"]:
         line += "; it is [bold yellow]not being served[/]"
     return line

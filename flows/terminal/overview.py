@@ -146,7 +146,7 @@ def render_overview(console: Console, facts: dict[str, Any]) -> None:
         what = "for your decision" if waiting["status"] == "open" else "approved, and not rolled out yet"
         console.print(
             f"[bold cyan]Waiting[/]: version {waiting['version']}, {what}, until "
-            f"{short_time(waiting['until'])}: llm-retrain approve {waiting['version']} --reason WHY, or reject"
+            f"{short_time(waiting['until'])} UTC: llm-retrain approve {waiting['version']} --reason …, or reject"
         )
     if facts["warning"]:
         console.print(f"[bold yellow]Warning[/]: {escape(facts['warning'])}")

@@ -8,6 +8,10 @@ from tasks.contracts.evaluation_sets import GENERAL_ABILITY
 from tasks.evaluation.significance import expanded, is_evidence
 
 _METRIC = "reference_nats"
+_WHAT_TO_DO = (
+    "fewer epochs, a lower training.learning_rate or replayed rows (training.replay) forget less, and with "
+    "evaluation.general false nobody asks"
+)
 
 
 def general_ability(report: EvalReport, gate: GateSection) -> Iterator[Finding]:
@@ -25,7 +29,7 @@ def general_ability(report: EvalReport, gate: GateSection) -> Iterator[Finding]:
     general = report.general
     if general is None:
         return
-    of = f"{_METRIC} of the general-ability set ({general.examples} rows)"
+    of = f"{_METRIC} (lower is better) of the general-ability set ({general.examples} rows)"
     allowed = f"{gate.general_margin:g} (gate.general_margin)"
     seen = general.differences.get("base", {}).get(_METRIC)
     if not general.examples >= gate.min_slice_examples:
@@ -46,7 +50,7 @@ def _judged(loss: Interval, margin: float, of: str, allowed: str) -> Finding:
     if loss.high < margin:
         outcome, reading = "passed", f"a loss of {allowed} is ruled out"
     elif loss.low > margin:
-        outcome, reading = "failed", f"more than {allowed} is lost"
+        outcome, reading = "failed", f"more than {allowed} is lost; {_WHAT_TO_DO}"
     else:
         outcome, reading = "open", f"a loss of {allowed} is not ruled out"
     figures = {"value": loss.value, "low": loss.low, "high": loss.high}

@@ -25,6 +25,17 @@ ANSWER_TOKENS = 24
 _ROLES = ("system", "user", "assistant")
 
 
+def check_general(evaluation: EvaluationSection) -> None:
+    """Say before anything is read or trained that the file of the set cannot be used.
+
+    Raises:
+        ConfigError: it cannot be read, or a line of it is no conversation.
+    """
+    file = general_file(evaluation)
+    if file is not None:
+        _read_rows(file)
+
+
 def prepare_general(
     evaluation: EvaluationSection, trained_on: tuple[DatasetRef, ...], store: Store
 ) -> DatasetRef | None:

@@ -198,7 +198,8 @@ def too_late(waiting: Waiting) -> str:
     if waiting.status == "lapsed":
         return f"the request for version {number} has lapsed: {waiting.why}; nothing was changed, a new run asks again"
     if waiting.status == "done":
-        return f"version {number} was approved before ({waiting.why}), and became champion; nothing was changed"
+        was = f"version {number} was approved before ({waiting.why}), and became champion; nothing was changed"
+        return f"{was}; llm-retrain rollback returns to the champion before"
     was = f"version {number} was {waiting.status} before ({waiting.why}); nothing was changed"
     return f"{was}; llm-retrain promote {number} makes it champion all the same"
 

@@ -195,8 +195,9 @@ def test_one_command_goes_back(loop, promoted):
 
 
 def test_what_was_rolled_back_is_not_promoted_again_by_the_next_run(loop, promoted):
-    again = loop.json("run", "--set", "training.seed=99", "--reason", "nightly")
+    again = loop.json("run", "--set", "training.seed=99", "--reason", "nightly", expected_exit=3)
     assert (again["status"], again["version"], again["overruled"]) == ("unchanged", 3, "rolled back")
+    assert again["reasons"] == ["Nothing was judged anew: what counts is that a person decided against version 3."]
     assert loop.aliases()["champion"] == 1
 
 

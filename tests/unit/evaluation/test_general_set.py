@@ -213,7 +213,9 @@ def test_a_loss_of_the_margin_against_the_base_must_be_ruled_out(loss, outcome, 
     """0.0899 + 0.01 is below 0.1; the interval of 48 rows is wider than that. The champion's figure is not judged."""
     decision, finding = judged(report_of(loss), has_champion)
     assert (finding.outcome, decision.verdict) == (outcome, verdict)
-    assert finding.sentence.startswith("reference_nats of the general-ability set (48 rows) changed by")
+    assert finding.sentence.startswith(
+        "reference_nats (lower is better) of the general-ability set (48 rows) changed by"
+    )
     assert "gate.general_margin" in finding.sentence
 
 

@@ -93,21 +93,24 @@ def test_exit_codes_tell_the_verdict_also_of_a_run_that_was_done_before(status, 
 @pytest.mark.parametrize("verdict", ["promote", "inconclusive"])
 def test_a_version_that_was_rolled_back_is_done_with_and_says_who_may_promote_it(verdict):
     back = outcome("unchanged", verdict, overruled="rolled back")
-    assert back.exit_code == 0
-    assert headline(back).endswith("rolled back[/] and becomes champion only by hand: llm-retrain promote 1")
+    assert back.exit_code == 3
+    assert headline(back).endswith(
+        "the model of version 1 was [bold yellow]rolled back[/] by a person, and becomes champion only by hand: "
+        "llm-retrain promote 1"
+    )
     assert "rolled back" not in headline(outcome("unchanged", verdict))
 
 
 def test_a_version_that_a_person_refused_counts_as_rejected_and_says_so():
     refused = outcome("unchanged", "promote", overruled="refused")
     assert refused.exit_code == 3
-    assert "it was [bold yellow]refused[/]" in headline(refused)
+    assert "was [bold yellow]refused[/] by a person" in headline(refused)
 
 
 def test_a_version_that_waits_says_until_when_and_how_to_decide():
     waits = headline(outcome("waiting", "promote", waits_until="2026-11-25T09:30:00+00:00"))
-    assert "until 11-25 09:30" in waits
-    assert "llm-retrain approve 1 --reason WHY" in waits and "llm-retrain reject 1 --reason WHY" in waits
+    assert "until 11-25 09:30 UTC" in waits
+    assert "llm-retrain approve 1 --reason …" in waits and "llm-retrain reject 1 --reason …" in waits
 
 
 @pytest.mark.parametrize(
