@@ -25,7 +25,7 @@ def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDec
     - the primary metric passes if its interval lies above `gate.min_improvement` and the p-value of no improvement is
       at most alpha; it fails if it is significantly worse.
     - where a model answered otherwise when it was asked again, the primary metric's gain must be above that noise,
-      else it is open.
+      else it is open; so it is where one was not asked again.
     - guarded metrics, and the primary metric against the base model, fail if they are significantly worse: p-values
       corrected over all of them together (Holm), so that a candidate like the champion is rejected with the chance
       alpha at most, however many metrics are guarded.
@@ -153,8 +153,17 @@ class _Case:
         The largest end of the interval of that difference, for as many rows as were evaluated.
         """
         metric, report = self.gate.primary_metric, self.report
-        changed = {name: report.served[name] for name in (self.baseline, "candidate") if name in report.served}
-        changed = {name: each for name, each in changed.items() if each.changed}
+        asked = {name: report.served.get(name) for name in (self.baseline, "candidate")}
+        silent = [name for name, each in asked.items() if each is None or not each.asked_again > 0]
+        if silent:
+            yield Finding(
+                "noise floor",
+                "open",
+                f"No evaluated row was asked again of the {' and of the '.join(silent)}, so it is not known how far "
+                f"{metric} varies of itself.",
+            )
+            return
+        changed = {name: each for name, each in asked.items() if each and each.changed}
         if not changed:
             return
         noise = {name: each.noise.get(metric) for name, each in changed.items()}

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from steady_systems import STEADY
 
 from tasks.contracts.artifacts import Difference, EvalReport, Interval, Part, Predictions
 from tasks.contracts.config import RetrainConfig
@@ -36,6 +37,7 @@ def answer_line(n, text, sets=True):
         "messages": [{"role": "user", "content": f"What does function number {n} do?"}],
         "reference": f"Return item number {n} of the list.",
         "answer": text,
+        **({"again": text, "seconds": 0.5} if n < 8 else {}),
     }
 
 
@@ -69,7 +71,7 @@ def with_sets(anchor=BETTER, recent=BETTER, rows=(40, 30)):
         for name, count, seen in zip(("anchor", "recent"), rows, (anchor, recent), strict=True)
         if count
     }
-    return EvalReport(Path("/nowhere"), "", 70, {}, {"base": FINE}, {}, sets=parts)
+    return EvalReport(Path("/nowhere"), "", 70, {}, {"base": FINE}, {}, sets=parts, served=STEADY)
 
 
 def finding_of(report, **gate):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from steady_systems import STEADY
 
 from tasks.contracts.artifacts import EvalReport, Part
 from tasks.contracts.evaluation_config import EvaluationSection, GateSection
@@ -43,7 +44,7 @@ def verdicts(gate, better_by=0.0, comparisons=COMPARISONS, scores=drawn):
         settings = (EVALUATION.resamples, EVALUATION.randomisations, EVALUATION.confidence, seed)
         found = compare(measured, *settings)
         differences = {"base": {name: each.differences["base"] for name, each in found.items()}}
-        report = EvalReport(Path("/nowhere"), "", ROWS, {}, differences, {}, EVALUATION.confidence)
+        report = EvalReport(Path("/nowhere"), "", ROWS, {}, differences, {}, EVALUATION.confidence, served=STEADY)
         counted[decide(report, gate, has_champion=False).verdict] += 1
     return counted
 

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import pytest
+from steady_systems import STEADY
 
 from tasks.contracts.artifacts import DatasetRef, Difference, EvalReport, Part, Predictions
 from tasks.contracts.config import RetrainConfig, load_config
@@ -184,7 +185,8 @@ def test_reference_nats_are_the_mean_over_rows_and_not_over_tokens():
 def report_of(nats=None, rows=48):
     differences = {"rougeL": BETTER} | ({"reference_nats": nats} if nats else {})
     general = Part(rows, {}, {"base": differences, "champion": {"reference_nats": loss_of(9)}})
-    return EvalReport(Path("/nowhere"), "", 64, {}, {"base": FINE, "champion": FINE}, {}, general=general)
+    fine = {"base": FINE, "champion": FINE}
+    return EvalReport(Path("/nowhere"), "", 64, {}, fine, {}, general=general, served=STEADY)
 
 
 def loss_of(value, half=0.01):
@@ -229,7 +231,7 @@ def test_without_likelihoods_or_with_few_rows_it_is_open_and_says_so():
 
 
 def test_a_report_without_the_set_is_judged_without_the_rule():
-    report = EvalReport(Path("/nowhere"), "", 64, {}, {"base": FINE}, {})
+    report = EvalReport(Path("/nowhere"), "", 64, {}, {"base": FINE}, {}, served=STEADY)
     assert judged(report)[1] is None
     assert judged(report)[0].verdict == "promote"
 

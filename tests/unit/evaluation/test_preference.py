@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from steady_systems import STEADY
 
 from tasks.contracts.artifacts import Difference, EvalReport, Interval, Preference
 from tasks.contracts.evaluation_config import EvaluationSection, GateSection
@@ -35,6 +36,7 @@ def report_of(*preferences, bleu=BETTER):
         {"base": {"rougeL": BETTER, "bleu": bleu, "chrf": BETTER}},
         {},
         preferences=preferences,
+        served=STEADY,
     )
 
 

@@ -1,8 +1,10 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from steady_systems import STEADY
 
 from tasks.contracts.artifacts import Difference, EvalReport, Interval, Memorised, Part, Served
 from tasks.contracts.evaluation_config import GateSection
@@ -27,7 +29,7 @@ def against(primary, bleu=BETTER, chrf=BETTER):
 
 
 def report_of(examples=64, more=MappingProxyType({}), **differences):
-    return EvalReport(Path("/nowhere"), "digest", examples, {}, differences, {}, **more)
+    return EvalReport(Path("/nowhere"), "digest", examples, {}, differences, {}, **{"served": STEADY, **more})
 
 
 CASES = {
@@ -198,14 +200,21 @@ def served(changed=0, low=0.0, high=0.0, seconds=1.0, size=100_000_000):
     return Served(size, seconds, seconds, 8, changed, noise)
 
 
-@pytest.mark.parametrize(("system", "high", "verdict"), [("base", 0.2, "promote"), ("candidate", 0.4, "inconclusive")])
-def test_a_gain_must_be_above_the_noise_of_the_same_model_asked_twice(system, high, verdict):
+@pytest.mark.parametrize(
+    ("system", "low", "high", "verdict"),
+    [
+        ("base", -0.1, 0.2, "promote"),
+        ("candidate", -0.1, 0.4, "inconclusive"),
+        ("candidate", -0.4, 0.1, "inconclusive"),
+    ],
+)
+def test_a_gain_must_be_above_the_noise_of_the_same_model_asked_twice(system, low, high, verdict):
     """Eight rows vary by 0.4 at most, 64 by a square root of eight less: 0.14, more than the gain of 0.1."""
-    both = {"base": served(), "candidate": served(), system: served(changed=3, low=-0.1, high=high)}
+    both = {"base": served(), "candidate": served(), system: served(changed=3, low=low, high=high)}
     decision = decide(report_of(base=against(BETTER), more={"served": both}), GateSection(), has_champion=False)
     assert decision.verdict == verdict
     (finding,) = (each for each in decision.findings if each.rule == "noise floor")
-    assert finding.figures == pytest.approx({"floor": high / 8**0.5, "gain": 0.1})
+    assert finding.figures == pytest.approx({"floor": max(-low, high) / 8**0.5, "gain": 0.1})
     assert f"(3 of 8 by the {system})" in finding.sentence
 
 
@@ -213,6 +222,33 @@ def test_noise_that_cannot_be_told_lets_nothing_be_promoted():
     both = {"base": served(), "candidate": Served(1, 1.0, 1.0, 8, 1, {})}
     decision = decide(report_of(base=against(BETTER), more={"served": both}), GateSection(), has_champion=False)
     assert decision.verdict == "inconclusive"
+
+
+NOT_ASKED = Served(1, None, None, 0, 0, {})
+SILENT = {
+    "nobody": ({}, "of the base and of the candidate"),
+    "no baseline": ({"candidate": served()}, "of the base"),
+    "no candidate": ({"base": served()}, "of the candidate"),
+    "a baseline that was not asked again": ({"base": NOT_ASKED, "candidate": served()}, "of the base"),
+    "a candidate that was not asked again": ({"base": served(), "candidate": NOT_ASKED}, "of the candidate"),
+    "no number of rows": ({"base": served(), "candidate": replace(served(), asked_again=math.nan)}, "of the candidate"),
+}
+
+
+@pytest.mark.parametrize("case", SILENT)
+def test_who_was_not_asked_again_has_noise_that_nobody_knows(case):
+    """The rows that are asked again may be rows that the champion learned, which nobody is compared on."""
+    who, said = SILENT[case]
+    decision = decide(report_of(base=against(BETTER), more={"served": who}), GateSection(), has_champion=False)
+    assert decision.verdict == "inconclusive"
+    assert decision.reasons[0] == (
+        f"No evaluated row was asked again {said}, so it is not known how far rougeL varies of itself."
+    )
+
+
+def test_a_base_that_was_not_asked_again_does_not_matter_beside_a_champion():
+    report = report_of(base=against(BETTER), champion=against(BETTER), more={"served": {**STEADY, "base": NOT_ASKED}})
+    assert decide(report, GateSection(), has_champion=True).verdict == "promote"
 
 
 def test_models_that_answer_alike_twice_have_no_noise_to_pass():
@@ -240,7 +276,8 @@ def test_budgets_of_time_and_size(case):
 
 
 def test_a_time_that_was_not_measured_does_not_keep_a_budget():
-    decision = decide(report_of(base=against(BETTER)), GateSection(max_answer_seconds=1), has_champion=False)
+    more = {"served": {"base": served(), "candidate": served(seconds=None)}}
+    decision = decide(report_of(base=against(BETTER), more=more), GateSection(max_answer_seconds=1), has_champion=False)
     assert decision.verdict == "inconclusive"
     assert "It was not measured, and at most 1 are allowed (gate.max_answer_seconds)." in decision.reasons
 
@@ -272,9 +309,9 @@ def general(difference, rows=40):
 
 
 BROKEN = {
-    "no number as time": ({"served": {"candidate": served(seconds=NAN)}}, LIMITS),
-    "a time below zero": ({"served": {"candidate": served(seconds=-1.0)}}, LIMITS),
-    "no bytes": ({"served": {"candidate": served(size=0)}}, LIMITS),
+    "no number as time": ({"served": {**STEADY, "candidate": served(seconds=NAN)}}, LIMITS),
+    "a time below zero": ({"served": {**STEADY, "candidate": served(seconds=-1.0)}}, LIMITS),
+    "no bytes": ({"served": {**STEADY, "candidate": served(size=0)}}, LIMITS),
     "noise that is no number": ({"served": asked_again(rougeL=Interval(NAN, NAN, NAN))}, GateSection()),
     "noise that ends in no number": ({"served": asked_again(rougeL=Interval(0.0, 0.01, NAN))}, GateSection()),
     "noise that begins with no number": ({"served": asked_again(rougeL=Interval(0.0, NAN, 0.01))}, GateSection()),
