@@ -181,7 +181,8 @@ def prepare_ground(
     if champion is not None:
         systems["champion"] = servable_of(champion)
     answers = {
-        name: generate_predictions(name, system, dataset, config, home, store) for name, system in systems.items()
+        name: generate_predictions(name, system, dataset, config, home, store, champion)
+        for name, system in systems.items()
     }
     general_answers = ask_general(systems, general, home, store)
     return replace(ground, answers=answers, general=general, general_answers=general_answers)
@@ -208,7 +209,7 @@ def train_and_judge(config: RetrainConfig, home: Home, reason: str, tags: dict[s
         candidate = build_servable(base, adapter, config, home, store)
         parity = check_parity(base, adapter, candidate, dataset, config, home, store)
         run.log_parity(parity)
-        own_answers = generate_predictions("candidate", candidate, dataset, config, home, store)
+        own_answers = generate_predictions("candidate", candidate, dataset, config, home, store, champion)
         answers = {**ground.answers, "candidate": own_answers}
         evidence = gather_evidence(candidate, answers, ground, config, home, store)
         report = build_report(answers, config, store, champion, ground.trained_on, evidence)

@@ -5,6 +5,7 @@ Kept by digest: a champion that did not change is not asked the same questions t
 
 import logging
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.store import Store, code_digest, library_versions
 from tasks.contracts.worker import Listener, ignore_event, run_worker
 from tasks.evaluation.generation_server import ask_server
+from tasks.evaluation.side_by_side import not_learned
 
 log = logging.getLogger("llm_retrain.evaluation")
 
@@ -27,7 +29,7 @@ _MEMORY_HINT = "free memory, lower serving.onnx_precision or choose a smaller ba
 def generate_predictions(
     servable: ServableModel,
     dataset: DatasetRef,
-    asked_again: int,
+    asked_again: Sequence[int],
     store: Store,
     log_path: Path,
     listener: Listener = ignore_event,
@@ -39,7 +41,7 @@ def generate_predictions(
     Args:
         servable: the model.
         dataset: what it is asked.
-        asked_again: how many of the first rows are asked a second time, alone.
+        asked_again: places of the rows that are asked a second time, alone.
         store: keeps the answers.
         log_path: the process's log.
         listener: called with each event.
@@ -53,7 +55,7 @@ def generate_predictions(
     inputs = {
         "servable": servable.digest,
         "eval_rows": dataset.eval_digest,
-        "asked_again": asked_again,
+        "asked_again": list(asked_again),
         "max_new_tokens": max_new_tokens,
         "code": code_digest("tasks/evaluation/generation.py", "tasks/evaluation/generation_process.py"),
         "libraries": library_versions("tokenizers", "jinja2", *_RUNTIMES[servable.engine]),
@@ -71,7 +73,7 @@ def generate_predictions(
             asked = ask_server(server, servable, list(read_jsonl(questions)), asked_again, listener)
             answered = write_jsonl(out / PREDICTIONS, asked)
         else:
-            limits = {"asked_again": asked_again, "max_new_tokens": max_new_tokens}
+            limits = {"asked_again": list(asked_again), "max_new_tokens": max_new_tokens}
             answered = _ask_in_process(servable, questions, out / PREDICTIONS, limits, log_path, listener)
         if answered != dataset.eval_rows:
             raise EvaluationError(f"the engine answered {answered} of {dataset.eval_rows} evaluation rows")
@@ -82,11 +84,26 @@ def generate_predictions(
     return Predictions(path=entry.path, digest=entry.digest, **{name: entry.facts[name] for name in _FACTS})
 
 
+def places_asked_again(dataset: DatasetRef, most: int, learned: Iterable[Path]) -> list[int]:
+    """Return the places of the first rows that can say how much a model's answers vary: of those that are compared.
+
+    Args:
+        dataset: what is asked.
+        most: how many.
+        learned: files of rows that the champion was trained on.
+
+    Raises:
+        EvaluationError: the champion was trained on all rows, or a file cannot be read.
+    """
+    prompts = [row["messages"][:-1] for row in read_jsonl(dataset.path / "eval.jsonl")]
+    return not_learned(prompts, learned)[:most]
+
+
 def _ask_in_process(
     servable: ServableModel,
     questions: Path,
     out: Path,
-    limits: dict[str, int | None],
+    limits: dict[str, Any],
     log_path: Path,
     listener: Listener,
 ) -> int:

@@ -1,7 +1,7 @@
 """The generation process: loads the engine from a servable directory and asks it every row.
 
 An engine answers many rows together where that gives the answers that it serves one by one. That this is so is tried on
-the first rows, which are asked again alone; the times of these are those that a client would wait.
+some rows, which are asked again alone; the times of these are those that a client would wait.
 """
 
 import time
@@ -23,10 +23,10 @@ def run(spec: dict[str, Any]) -> None:
     for count, (position, answer, likelihood) in enumerate(answers, start=1):
         predictions[position] = record_of(rows[position], answer, likelihood)
         say("answer", row=count, new_tokens=answer.new_tokens)
-    for row, prediction in zip(rows[: spec["asked_again"]], predictions, strict=False):
+    for place in spec["asked_again"]:
         started = time.perf_counter()
-        prediction["again"] = engine.generate(row["messages"][:-1]).text
-        prediction["seconds"] = time.perf_counter() - started
+        predictions[place]["again"] = engine.generate(rows[place]["messages"][:-1]).text
+        predictions[place]["seconds"] = time.perf_counter() - started
         say("again")
     write_jsonl(Path(spec["out"]), predictions)
 

@@ -1,6 +1,7 @@
 """Answers of a model that a server holds: several clients ask at a time, and the records are a generation process's."""
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Any
 
@@ -14,7 +15,11 @@ Row = dict[str, Any]
 
 
 def ask_server(
-    server: EvaluationServer, servable: ServableModel, rows: list[Row], asked_again: int, listener: Listener
+    server: EvaluationServer,
+    servable: ServableModel,
+    rows: list[Row],
+    asked_again: Sequence[int],
+    listener: Listener,
 ) -> list[Row]:
     """Return a prediction a row, in the order of the rows.
 
@@ -22,7 +27,7 @@ def ask_server(
         server: holds the model meanwhile.
         servable: the model.
         rows: evaluation rows.
-        asked_again: how many of the first are asked a second time, by one client alone.
+        asked_again: places of those that are asked a second time, by one client alone.
         listener: called with the events of a generation process, in this thread.
 
     Raises:
@@ -31,10 +36,10 @@ def ask_server(
     """
     with server.open(servable) as ask:
         predictions = _ask_all(ask, rows, server.concurrency, listener)
-        for place, row in enumerate(rows[:asked_again]):
+        for place in asked_again:
             started = time.perf_counter()
             try:
-                predictions[place]["again"] = ask(row["messages"][:-1], None).text
+                predictions[place]["again"] = ask(rows[place]["messages"][:-1], None).text
             except ServingError as error:
                 raise _unanswered(f"evaluation row {place + 1} a second time", error) from error
             predictions[place]["seconds"] = time.perf_counter() - started

@@ -1,12 +1,12 @@
 """The answers of all systems to the same rows, brought together and checked to belong together."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts.artifacts import Predictions
+from tasks.contracts.artifacts import Predictions, RegisteredVersion
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.jsonl import read_jsonl
 from tasks.contracts.twins import folded
@@ -27,7 +27,7 @@ class SideBySide:
         answers: system → an answer a row.
         slices: the slice of each row.
         likelihoods: system → how surprised it is by each reference, if its engine says.
-        again: system → what it said to the first rows when it was asked a second time.
+        again: system → place of a row → what it said there when it was asked a second time.
         seconds: system → how long it took for these.
         bytes: system → its size.
         conversations: each prompt as messages.
@@ -80,7 +80,7 @@ def read_side_by_side(predictions: dict[str, Predictions], *learned: Path) -> Si
     for system, others in lines.items():
         _check_same_rows(first, lines[first], system, others)
     if learned:
-        kept = _not_learned(lines[first], learned)
+        kept = not_learned([line["messages"] for line in lines[first]], learned)
         lines = {system: [others[position] for position in kept] for system, others in lines.items()}
     return SideBySide(
         ids=[line["id"] for line in lines[first]],
@@ -137,13 +137,28 @@ def learned_prompts(asked: set[str], learned: Iterable[Path]) -> set[str]:
     return known
 
 
-def _not_learned(lines: list[dict[str, Any]], learned: Iterable[Path]) -> list[int]:
-    asked = [folded(line["messages"]) for line in lines]
+def learned_files(champion: RegisteredVersion | None) -> tuple[Path, ...]:
+    """Return the files of rows that a champion was trained on or could replay; none if there is no champion."""
+    places = (champion.dataset_path, champion.replay_path) if champion else ()
+    return tuple(path / "train.jsonl" for path in places if path)
+
+
+def not_learned(prompts: Sequence[list[dict[str, str]]], learned: Iterable[Path]) -> list[int]:
+    """Return the places of the prompts that the champion was not trained on.
+
+    Args:
+        prompts: of the evaluation rows, as messages.
+        learned: files of rows that it was trained on.
+
+    Raises:
+        EvaluationError: it was trained on all of them, or a file cannot be read.
+    """
+    asked = [folded(messages) for messages in prompts]
     known = learned_prompts(set(asked), learned)
     kept = [position for position, prompt in enumerate(asked) if prompt not in known]
     if not kept:
         raise EvaluationError(
-            f"the champion was trained on all {len(lines)} evaluation rows, so nothing can be compared; "
+            f"the champion was trained on all {len(prompts)} evaluation rows, so nothing can be compared; "
             "name rows that it has not seen in data.evaluation_sources"
         )
     return kept

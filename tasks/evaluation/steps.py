@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
@@ -28,6 +29,7 @@ from tasks.evaluation import gate, general_set, generation, memorisation, report
 from tasks.evaluation.evidence import Evidence
 from tasks.evaluation.review import review
 from tasks.evaluation.review.page import Background
+from tasks.evaluation.side_by_side import learned_files
 
 log = logging.getLogger("llm_retrain.evaluation")
 
@@ -41,8 +43,12 @@ def generate_predictions(
     home: Home,
     store: Store,
     server: EvaluationServer | None = None,
+    *learned: Path,
 ) -> Predictions:
-    """Ask one system (base, champion or candidate) every evaluation row, in a process or through a server."""
+    """Ask one system (base, champion or candidate) every evaluation row, in a process or through a server.
+
+    Rows that stand in `learned`, what the champion was trained on, are not asked again: nobody is compared on them.
+    """
     generated_now = False
     with stage_progress(f"asking the {system}", dataset.eval_rows, f"{system}-predictions-progress") as progress:
 
@@ -53,7 +59,7 @@ def generate_predictions(
                 progress(event["row"], "")
 
         log_path = home.logs / "generation.log"
-        again = config.evaluation.asked_again
+        again = generation.places_asked_again(dataset, config.evaluation.asked_again, learned)
         predictions = generation.generate_predictions(servable, dataset, again, store, log_path, listener, server)
     how = f"in {predictions.seconds:.0f} s" if generated_now else "(stored answers reused)"
     log.info("The %s answered %d evaluation rows %s", system, predictions.rows, how)
@@ -81,7 +87,7 @@ def ask_general(
     answers = {}
     for system, servable in systems.items():
         answers[system] = generation.generate_predictions(
-            servable, general, 0, store, home.logs / "generation.log", max_new_tokens=general_set.ANSWER_TOKENS
+            servable, general, (), store, home.logs / "generation.log", max_new_tokens=general_set.ANSWER_TOKENS
         )
         log.info("The %s has answered the %d rows of the general-ability set", system, general.eval_rows)
     return answers
@@ -112,10 +118,9 @@ def build_report(
         trained_on: what the candidate learned from; the gate refuses it if rows of it are evaluated.
         evidence: what else was found out; who was trained on what is added here.
     """
-    learned = (champion.dataset_path, champion.replay_path) if champion else ()
     evidence = replace(
         evidence,
-        champion_learned=tuple(path / "train.jsonl" for path in learned if path),
+        champion_learned=learned_files(champion),
         trained_on=tuple(dataset.path / "train.jsonl" for dataset in trained_on),
     )
     built = report.build_report(predictions, config.evaluation, store, evidence)

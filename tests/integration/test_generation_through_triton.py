@@ -81,7 +81,7 @@ class Place:
 
     def answers(self, servable, server=None, listener=lambda event: None, dataset=None):
         log = self.home.logs / "generation.log"
-        return generate_predictions(servable, dataset or self.dataset, 3, self.store, log, listener, server)
+        return generate_predictions(servable, dataset or self.dataset, range(3), self.store, log, listener, server)
 
     def left(self):
         """Return what an evaluation has in the server and in the repository."""

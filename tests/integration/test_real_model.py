@@ -38,7 +38,7 @@ def test_smollm2_learns_from_docstrings_and_serves_what_was_evaluated(triton_hom
         "base": build_servable(base, None, config.serving, store, log_path),
         "candidate": build_servable(base, adapter, config.serving, store, log_path),
     }
-    predictions = {name: generate_predictions(it, dataset, 8, store, log_path) for name, it in servables.items()}
+    predictions = {name: generate_predictions(it, dataset, range(8), store, log_path) for name, it in servables.items()}
     report = build_report(predictions, config.evaluation, store)
 
     improvement = report.differences["base"]

@@ -11,6 +11,7 @@ from tasks.contracts.progress import stage_progress
 from tasks.contracts.store import Store
 from tasks.evaluation.judging.judge import JudgingFailed, judge_answers, key_of, unjudged
 from tasks.evaluation.preference_sentence import sentence
+from tasks.evaluation.side_by_side import learned_files
 
 log = logging.getLogger("llm_retrain.evaluation")
 
@@ -36,13 +37,10 @@ def ask_judge(
     if not judge.url:
         return ()
     baseline = "champion" if champion else "base"
-    learned = [
-        path / "train.jsonl" for path in ((champion.dataset_path, champion.replay_path) if champion else ()) if path
-    ]
     questions = 2 * min(judge.rows, answers["candidate"].rows)
     with stage_progress(f"asking {judge.model}", questions, "judge-progress") as progress:
         try:
-            found = judge_answers(answers, baseline, config.evaluation, store, tuple(learned), progress)
+            found = judge_answers(answers, baseline, config.evaluation, store, learned_files(champion), progress)
         except JudgingFailed as failure:
             said = f"{failure} ({failure.detail})" if failure.detail else str(failure)
             log.warning("The judge decides nothing: %s", said)

@@ -40,7 +40,7 @@ def key_of(tmp_path):
             elif kind == "servable":
                 build_servable(base, None, ServingSection(engine=engine), store, log_path)
             else:
-                generate_predictions(ServableModel(tmp_path, "servable", engine), dataset, 8, store, log_path)
+                generate_predictions(ServableModel(tmp_path, "servable", engine), dataset, range(8), store, log_path)
         return store.asked
 
     return ask
