@@ -54,7 +54,7 @@ def score_systems(rows: SideBySide, evaluation: EvaluationSection) -> Scored:
         silent = ", ".join(system for system in rows.answers if system not in rows.likelihoods)
         log.warning("%s is left out: it is not known how likely the references are to %s", name, silent)
     whole = _part_of(measured, evaluation)
-    slices = _parts(measured, rows.slices if len(set(rows.slices)) > 1 else [], FEWEST_OF_SLICE, evaluation)
+    slices = _parts(measured, rows.slices if any(rows.slices) else [], FEWEST_OF_SLICE, evaluation)
     sets = _parts(measured, rows.sets, 1, evaluation)
     served = {system: _served(system, rows, evaluation) for system in whole.scores}
     return Scored(whole.scores, whole.differences, signature, slices, sets, served, _of_rows(measured))

@@ -85,9 +85,10 @@ def render_page(
 
 
 def _part_plots(report: EvalReport, baseline: str, primary: str) -> list[tuple[str, str]]:
-    """Return heading and plot of what is shown on its own: sets, slices, and the general-ability set."""
+    """Return heading and plot of what is shown on its own: sets, slices of some rows, and the general-ability set."""
     plots: list[tuple[str, str]] = []
-    for kind, parts in (("set", report.sets), ("slice", report.slices)):
+    slices = {name: part for name, part in report.slices.items() if part.examples < report.examples}
+    for kind, parts in (("set", report.sets), ("slice", slices)):
         rows = [
             (f"{name} ({part.examples})", primary, part.differences[baseline][primary]) for name, part in parts.items()
         ]

@@ -162,6 +162,13 @@ def test_words_that_only_one_answer_has_are_marked():
     assert compared("", "") == ([], [])
 
 
+def test_slices_are_drawn_if_they_are_not_every_row(reviewed):
+    whole = next(iter(reviewed.report.slices.values()))
+    assert "<h2>rougeL by slice</h2>" in render_page(reviewed.report, *given_of(reviewed))
+    report = dataclasses.replace(reviewed.report, slices={"code": dataclasses.replace(whole, examples=ROWS)})
+    assert "<h2>rougeL by slice</h2>" not in render_page(report, *given_of(reviewed))
+
+
 def test_an_interval_is_drawn_where_it_is():
     drawn = str(intervals([("up", "rougeL", Difference(0.5, 0.25, 1.0, 0.01, 0.99))]))
     (line,) = re.findall(r'<line class="better" x1="([\d.]+)" y1="[\d.]+" x2="([\d.]+)"', drawn)

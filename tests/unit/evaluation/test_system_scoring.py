@@ -1,5 +1,6 @@
 import pytest
 
+from tasks.contracts.artifacts import Part
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.contracts.metric_names import DEFAULT_METRICS
@@ -70,6 +71,16 @@ def test_a_slice_is_scored_as_if_it_were_alone():
     part = scored.slices["long"]
     assert (part.examples, part.scores) == (9, score_systems(alone, evaluation).scores)
     assert part.differences == score_systems(alone, evaluation).differences
+
+
+def test_a_slice_of_every_row_is_scored_if_it_has_a_name():
+    """Who protects it would be told that it has no row."""
+    evaluation = EvaluationSection(resamples=200, randomisations=1_000)
+    answers = {"base": BASE, "candidate": CANDIDATE}
+    scored = score_systems(rows_of(answers, ["legal"] * 12), evaluation)
+    assert scored.slices == {"legal": Part(12, scored.scores, scored.differences)}
+    assert score_systems(rows_of(answers, [""] * 12), evaluation).slices == {}
+    assert score_systems(rows_of(answers), evaluation).slices == {}
 
 
 def test_perplexity_is_reported_where_every_engine_says_likelihoods():
