@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.contracts.artifacts import Difference, EvalReport, Finding, GateDecision, Outcome
 from tasks.contracts.canaries import ALTERNATIVES
@@ -10,7 +10,15 @@ from tasks.contracts.evaluation_config import GateSection
 from tasks.evaluation.general_ability import general_ability
 from tasks.evaluation.judge_rule import JudgeRule
 from tasks.evaluation.sets_agree import sets_agree
-from tasks.evaluation.significance import POWER, examples_needed, holm, improvement, is_evidence, spelled_p_value
+from tasks.evaluation.significance import (
+    POWER,
+    examples_needed,
+    expanded,
+    holm,
+    improvement,
+    is_evidence,
+    spelled_p_value,
+)
 
 
 def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDecision:
@@ -23,14 +31,15 @@ def decide(report: EvalReport, gate: GateSection, has_champion: bool) -> GateDec
       is asked.
     - evaluated rows that the candidate was trained on fail it, and so does a canary of its training that comes out.
     - the primary metric passes if its interval lies above `gate.min_improvement` and the p-value of no improvement is
-      at most alpha; it fails if it is significantly worse.
+      at most alpha; it fails if it is significantly worse. Above 0 the p-value rules nothing out, so there the interval
+      is `expanded` for its number of rows.
     - where a model answered otherwise when it was asked again, the primary metric's gain must be above that noise,
       else it is open; so it is where one was not asked again.
     - guarded metrics, and the primary metric against the base model, fail if they are significantly worse: p-values
       corrected over all of them together (Holm), so that a candidate like the champion is rejected with the chance
       alpha at most, however many metrics are guarded.
-    - a protected slice passes if its interval lies above -`gate.slice_margin` (non-inferiority), and fails if it lies
-      below; too few rows leave it open.
+    - a protected slice passes if its interval, `expanded` for its number of rows, lies above -`gate.slice_margin`
+      (non-inferiority), and fails if it lies below; too few rows leave it open.
     - `gate.judge` fails if the judge significantly prefers the baseline's answers; "guard" corrects that together with
       the guarded metrics, "require" passes only if it significantly prefers the candidate's. Without enough verdicts
       it is open.
@@ -131,7 +140,7 @@ class _Case:
     def primary(self) -> Finding:
         """Judge the metric that must improve."""
         metric, required = self.gate.primary_metric, self.gate.min_improvement
-        seen = self.report.differences[self.baseline][metric]
+        seen = self._primary_seen()
         gain = improvement(metric, seen)
         bound = f"the required {required:g} (gate.min_improvement)"
         if gain.high < 0 and gain.p_worse <= self.alpha:
@@ -245,6 +254,7 @@ class _Case:
                     f"with an interval: {seen}."
                 )
                 continue
+            seen = self._widened(seen, part.examples)
             gain = improvement(metric, seen)
             allowed = f"{margin:g} (gate.slice_margin)"
             outcome: Outcome
@@ -260,7 +270,7 @@ class _Case:
     def examples_needed(self) -> int | None:
         """Return how many rows would decide what is open, None if none would."""
         report, metric = self.report, self.gate.primary_metric
-        gain = improvement(metric, self._seen(metric, self.baseline))
+        gain = improvement(metric, self._primary_seen())
         if gain.low > self.gate.min_improvement and gain.p_better <= self.alpha:
             return None
         return examples_needed(gain, report.examples, self.gate.min_improvement, report.confidence)
@@ -279,6 +289,15 @@ class _Case:
 
     def _seen(self, metric: str, against: str) -> Difference:
         return self.report.differences[against][metric]
+
+    def _primary_seen(self) -> Difference:
+        seen = self._seen(self.gate.primary_metric, self.baseline)
+        return self._widened(seen, self.report.examples) if self.gate.min_improvement > 0 else seen
+
+    def _widened(self, seen: Difference, examples: int) -> Difference:
+        """Return a difference with the interval that stands alone, without a p-value beside it."""
+        interval = expanded(seen, examples, self.report.confidence)
+        return replace(seen, low=interval.low, high=interval.high)
 
 
 def _open(sentence: str) -> Finding:

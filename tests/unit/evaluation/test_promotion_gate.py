@@ -107,11 +107,13 @@ def test_the_smallest_number_of_examples_is_enough():
     assert decision.verdict == "promote"
 
 
-def test_an_improvement_must_exceed_what_is_required():
-    gate = GateSection(min_improvement=BETTER.low)
-    assert decide(report_of(base=against(BETTER)), gate, has_champion=False).verdict == "inconclusive"
-    gate = GateSection(min_improvement=BETTER.low - 0.001)
-    assert decide(report_of(base=against(BETTER)), gate, has_champion=False).verdict == "promote"
+@pytest.mark.parametrize(("below", "verdict"), [(0.0, "inconclusive"), (0.001, "inconclusive"), (0.002, "promote")])
+def test_an_improvement_must_exceed_what_is_required(below, verdict):
+    """On 64 rows the lower half width of 0.04 counts as 0.0411."""
+    gate = GateSection(min_improvement=BETTER.low - below)
+    decision = decide(report_of(base=against(BETTER)), gate, has_champion=False)
+    assert decision.verdict == verdict
+    assert decision.findings[0].figures["low"] == pytest.approx(0.0589, abs=5e-5)
 
 
 def test_an_improvement_surely_too_small_is_inconclusive_and_says_so():
@@ -172,6 +174,12 @@ SLICES = {
     "a loss that may be larger than the margin": (Difference(0.0, -0.03, 0.03, 0.5, 0.5), 20, "inconclusive"),
     "a loss surely larger than the margin": (WORSE, 20, "reject"),
     "an interval that begins at the margin": (Difference(0.0, -0.02, 0.02, 0.5, 0.5), 20, "inconclusive"),
+    "an interval that 20 rows make wider than the margin": (
+        Difference(0.0, -0.019, 0.02, 0.5, 0.5),
+        20,
+        "inconclusive",
+    ),
+    "the same interval of more rows": (Difference(0.0, -0.019, 0.02, 0.5, 0.5), 60, "promote"),
     "too few rows": (BETTER, 19, "inconclusive"),
 }
 
