@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasks.contracts.errors import EvaluationError
 from tasks.contracts.jsonl import digest_of
-from tasks.evaluation.review.page import visible
+from tasks.evaluation.review.visible import visible
 
 _LONGEST_CELL_CHARS = 20_000
 """A spreadsheet's cell holds 32,767."""

@@ -1,6 +1,6 @@
 """Plots as SVG in the page itself: they need no script, scale to a phone and print.
 
-Colours and fonts are those of the page's style sheet. Every text is escaped.
+Colours and fonts are those of the page's style sheet. Every text is escaped, and shows what could hide or reorder it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from tasks.contracts.artifacts import Difference
 from tasks.contracts.metric_names import facts_of
+from tasks.evaluation.review.visible import visible
 
 _WIDTH, _ROW, _LABEL, _FIGURES = 720, 26, 150, 190
 _BINS = 24
@@ -88,7 +89,7 @@ def histogram(values: Mapping[str, Sequence[float]], unit: str) -> Markup:
         )
         parts.append(Markup('<polyline class="series s{}" points="{}"/>').format(number, points))
         legend = Markup('<text class="legend s{}" x="{}" y="12">{}</text>')
-        parts.append(legend.format(number, 20 + number * 160, name))
+        parts.append(legend.format(number, 20 + number * 160, _shortened(name)))
     return _svg(parts, height + 24, f"distribution of {unit}")
 
 
@@ -130,4 +131,4 @@ def _number(value: float) -> str:
 
 
 def _shortened(label: str) -> str:
-    return label if len(label) <= 22 else label[:21] + "…"
+    return visible(label if len(label) <= 22 else label[:21] + "…")

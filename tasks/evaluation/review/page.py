@@ -1,6 +1,5 @@
 """The page as HTML, from a report, a verdict and what stands beside them. Model output is text, never markup."""
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,10 @@ from tasks.evaluation.metrics.tokenization import WordOrCharacterTokenizer
 from tasks.evaluation.pages import templates_in
 from tasks.evaluation.review.figures import bars, histogram, intervals, reading
 from tasks.evaluation.review.preferences import preference_tables
+from tasks.evaluation.review.visible import visible
 from tasks.evaluation.review.words import compared
 
 _SHOWN_ROWS = 5
-_LONGEST_CHARS = 2_000
-_JOINERS = "\u200c\u200d"  # format characters that Persian and emoji need
 _VERDICTS = {"promote": "Promote", "reject": "Reject", "inconclusive": "Inconclusive"}
 
 
@@ -125,7 +123,7 @@ def _score(row: dict[str, Any], system: str, primary: str) -> float:
 
 
 def _shown(row: dict[str, Any], baseline: str, primary: str) -> dict[str, Any]:
-    before, after = compared(visible(row[baseline]), visible(row["candidate"]))
+    before, after = compared(*(visible(row[system], len(row[system])) for system in (baseline, "candidate")))
     return {
         "id": row["id"][:12],
         "slice": row.get("slice", ""),
@@ -135,19 +133,6 @@ def _shown(row: dict[str, Any], baseline: str, primary: str) -> dict[str, Any]:
         "after": after,
         "scores": (_score(row, baseline, primary), _score(row, "candidate", primary)),
     }
-
-
-def visible(text: str, longest_chars: int = _LONGEST_CHARS) -> str:
-    """Return text whose control and direction characters, which could hide or reorder what a reviewer reads, show as �.
-
-    Line breaks and tabs stay.
-    """
-    shown = text if len(text) <= longest_chars else text[:longest_chars] + "…"
-    return "".join("�" if _hides(character) else character for character in shown)
-
-
-def _hides(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cf", "Cs") and character not in "\n\t" + _JOINERS
 
 
 def _words(text: str) -> int:

@@ -162,6 +162,47 @@ def test_words_that_only_one_answer_has_are_marked():
     assert compared("", "") == ([], [])
 
 
+def texts_of(pieces):
+    return "".join(piece.text for piece in pieces), [piece.text for piece in pieces if not piece.is_common]
+
+
+def test_long_answers_are_compared_around_their_first_difference_and_said_to_be_cut():
+    """A reader who sees two answers of 600 characters that are alike takes the whole answers for alike."""
+    common = "返回列表中的第一个元素" * 200
+    before, after = map(texts_of, compared(common[:900] + "甲" + common, common[:900] + "乙" + common))
+    assert (before[1], after[1]) == (["甲"], ["乙"])
+    for shown, sign in ((before[0], "甲"), (after[0], "乙")):
+        assert len(shown) == 602 and shown.startswith("…") and shown.endswith("…")
+        assert shown.index(sign) == 301
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shown"),
+    [
+        ("字" * 600, "字" * 600, ("字" * 600, "字" * 600)),
+        ("字" * 601, "字" * 601, ("字" * 600 + "…", "字" * 600 + "…")),
+        ("字" * 900, "字" * 899 + "甲", ("…" + "字" * 600, "…" + "字" * 599 + "甲")),
+        ("甲" + "字" * 600, "字" * 601, ("甲" + "字" * 599 + "…", "字" * 600 + "…")),
+        ("字" * 900 + "甲" * 900, "字" * 900, ("…" + "字" * 300 + "甲" * 300 + "…", "…" + "字" * 300)),
+        ("", "字" * 700, ("", "字" * 600 + "…")),
+    ],
+)
+def test_what_is_left_out_of_an_answer_is_marked_on_its_side(first, second, shown):
+    assert tuple(texts_of(pieces)[0] for pieces in compared(first, second)) == shown
+
+
+def test_a_difference_behind_2000_characters_stands_in_the_page(reviewed):
+    words = "and then it goes on " * 150
+    rows = [{**row, "champion": f"{words}before", "candidate": f"{words}afterwards"} for row in reviewed.rows]
+    page = render_page(reviewed.report, reviewed.decision, "rougeL", rows, BACKGROUND)
+    assert "<del>before</del>" in page and "<ins>afterwards</ins>" in page
+
+
+def test_a_word_of_any_length_does_not_fill_the_page():
+    before, after = map(texts_of, compared("a" * 100_000, "b" + "a" * 100_000))
+    assert len(before[0]) == len(after[0]) == 600 * 40 + 1
+
+
 def test_slices_are_drawn_if_they_are_not_every_row(reviewed):
     whole = next(iter(reviewed.report.slices.values()))
     assert "<h2>rougeL by slice</h2>" in render_page(reviewed.report, *given_of(reviewed))
@@ -193,6 +234,28 @@ def test_labels_of_plots_are_escaped():
     drawn = intervals([(HOSTILE[:20], "rougeL", Difference(0, 0, 0, 1, 1))]), histogram({HOSTILE: [1.0]}, "words")
     assert not any("<script" in str(each) for each in (*drawn, bars({HOSTILE: (1, 2)}, "s")))
     assert str(histogram({"nobody": []}, "words")) == ""
+
+
+@pytest.mark.parametrize("what", ["id", "slice", "prompt", "reference", "champion", "candidate"])
+def test_no_text_of_a_shown_row_can_hide_or_reorder_what_is_read(what, reviewed):
+    rows = [{**row, what: f"{n}\u202etxt\x1b\x00"} for n, row in enumerate(reviewed.rows)]
+    page = render_page(reviewed.report, reviewed.decision, "rougeL", rows, BACKGROUND)
+    assert "�txt��" in "".join(Elements(page).text)
+    assert not any(character in page for character in "\x1b\u202e\x00")
+
+
+def test_labels_of_plots_show_what_would_hide_or_reorder_them(reviewed):
+    """Names of slices come from the rows; labels are cut at 22 characters, which this name is shorter than."""
+    name = "a\u202etxt\x1b\x00"
+    difference = Difference(0, 0, 0, 1, 1)
+    drawn = (intervals([(name, "rougeL", difference)]), histogram({name: [1.0]}, "words"), bars({name: (1, 2)}, "s"))
+    for svg in drawn:
+        assert ">a�txt��</text>" in svg
+    part = next(iter(reviewed.report.slices.values()))
+    report = dataclasses.replace(reviewed.report, slices={name: part})
+    page = render_page(report, *given_of(reviewed))
+    assert f">a�txt�� ({part.examples})</text>" in page
+    assert not any(character in page for character in "\x1b\u202e\x00")
 
 
 def test_the_review_is_written_once_and_anew_when_anything_changes(reviewed):
