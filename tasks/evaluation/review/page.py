@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.contracts.artifacts import EvalReport, GateDecision
+from tasks.contracts.artifacts import Difference, EvalReport, GateDecision, Interval, Part
 from tasks.contracts.metric_names import facts_of
 from tasks.evaluation.metrics.tokenization import WordOrCharacterTokenizer
 from tasks.evaluation.pages import templates_in
@@ -13,6 +13,7 @@ from tasks.evaluation.review.figures import bars, histogram, intervals, reading
 from tasks.evaluation.review.preferences import preference_tables
 from tasks.evaluation.review.visible import visible
 from tasks.evaluation.review.words import compared
+from tasks.evaluation.significance import expanded
 
 _SHOWN_ROWS = 5
 _VERDICTS = {"promote": "Promote", "reject": "Reject", "inconclusive": "Inconclusive"}
@@ -88,20 +89,27 @@ def _part_plots(report: EvalReport, baseline: str, primary: str) -> list[tuple[s
     slices = {name: part for name, part in report.slices.items() if part.examples < report.examples}
     for kind, parts in (("set", report.sets), ("slice", slices)):
         rows = [
-            (f"{name} ({part.examples})", primary, part.differences[baseline][primary]) for name, part in parts.items()
+            (f"{name} ({part.examples})", primary, _as_judged(part, baseline, primary, report))
+            for name, part in parts.items()
         ]
         if rows:
             plots.append((f"{primary} by {kind}", intervals(rows, common_scale=True)))
     if report.general:
         lines = [
-            (f"{against} {metric}", metric, difference)
+            (f"{against} {metric}", metric, _as_judged(report.general, against, metric, report))
             for against, differences in report.general.differences.items()
-            for metric, difference in differences.items()
+            for metric in differences
         ]
         plots.append(
             (f"General ability: candidate minus … ({report.general.examples} rows, not trained for)", intervals(lines))
         )
     return plots
+
+
+def _as_judged(part: Part, baseline: str, metric: str, report: EvalReport) -> Difference | Interval:
+    """Return a difference with the interval that the gate's rules on parts go by."""
+    difference = part.differences[baseline][metric]
+    return expanded(difference, part.examples, report.confidence) if part.examples > 1 else difference
 
 
 def _most_changed(

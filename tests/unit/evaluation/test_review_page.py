@@ -19,6 +19,7 @@ from tasks.evaluation.review.review import write_review
 from tasks.evaluation.review.words import compared
 from tasks.evaluation.scoring import score_systems
 from tasks.evaluation.side_by_side import SideBySide
+from tasks.evaluation.significance import expanded
 
 HOSTILE = (
     "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{ 7 * 7 }} {% raw %} </pre></details> "
@@ -214,10 +215,21 @@ def test_an_interval_is_drawn_where_it_is():
     drawn = str(intervals([("up", "rougeL", Difference(0.5, 0.25, 1.0, 0.01, 0.99))]))
     (line,) = re.findall(r'<line class="better" x1="([\d.]+)" y1="[\d.]+" x2="([\d.]+)"', drawn)
     (centre,) = re.findall(r'<line class="zero" x1="([\d.]+)"', drawn)
-    (dot,) = re.findall(r'<circle class="better" cx="([\d.]+)"', drawn)
+    (dot,) = re.findall(r'<line class="point better" x1="([\d.]+)"', drawn)
     low, high, zero, value = float(line[0]), float(line[1]), float(centre), float(dot)
     assert (low - zero) / (high - zero) == pytest.approx(0.25, abs=0.01)
     assert (value - zero) / (high - zero) == pytest.approx(0.5, abs=0.01)
+
+
+def test_parts_are_drawn_with_the_interval_that_the_gate_goes_by(reviewed):
+    """The rule said one interval and the plot beside it another."""
+    part = dataclasses.replace(next(iter(reviewed.report.slices.values())), examples=5)
+    report = dataclasses.replace(reviewed.report, slices={"code": part})
+    difference = part.differences[reviewed.decision.baseline]["rougeL"]
+    judged = expanded(difference, 5, report.confidence)
+    assert judged.high > difference.high
+    page = render_page(report, *given_of(reviewed))
+    assert f"{judged.value:+.3f} [{judged.low:+.3f}, {judged.high:+.3f}]" in page
 
 
 def test_colours_follow_what_is_better():
@@ -245,16 +257,16 @@ def test_no_text_of_a_shown_row_can_hide_or_reorder_what_is_read(what, reviewed)
 
 
 def test_labels_of_plots_show_what_would_hide_or_reorder_them(reviewed):
-    """Names of slices come from the rows; labels are cut at 22 characters, which this name is shorter than."""
+    """Names of slices come from the rows."""
     name = "a\u202etxt\x1b\x00"
     difference = Difference(0, 0, 0, 1, 1)
     drawn = (intervals([(name, "rougeL", difference)]), histogram({name: [1.0]}, "words"), bars({name: (1, 2)}, "s"))
     for svg in drawn:
-        assert ">a�txt��</text>" in svg
+        assert ">a�txt��</span>" in svg
     part = next(iter(reviewed.report.slices.values()))
     report = dataclasses.replace(reviewed.report, slices={name: part})
     page = render_page(report, *given_of(reviewed))
-    assert f">a�txt�� ({part.examples})</text>" in page
+    assert f">a�txt�� ({part.examples})</span>" in page
     assert not any(character in page for character in "\x1b\u202e\x00")
 
 
