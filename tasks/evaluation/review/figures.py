@@ -44,7 +44,7 @@ def _interval(label: str, metric: str, difference: Difference | Interval, extent
         '<line class="point {kind}" x1="{value}" y1="10" x2="{value}" y2="10"/>'
     ).format(centre=_WIDTH // 2, kind=reading(metric, difference), low=low, value=value, high=high)
     digits = f"+.{facts_of(metric).decimals}f"
-    named = f"{label} ↓" if facts_of(metric).better == "lower" else label
+    named = f"{label}\N{NO-BREAK SPACE}↓" if facts_of(metric).better == "lower" else label
     said = f"{difference.value:{digits}} [{difference.low:{digits}}, {difference.high:{digits}}]"
     return _line(named, drawing, said)
 
