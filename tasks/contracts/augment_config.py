@@ -59,7 +59,9 @@ class EndpointMethod(MethodSection):
     key_variable: str = Field("", description="environment variable that holds the key; empty: none is sent")
     language: str = Field("English", min_length=1, description="the language of the questions")
     pivot: str = Field("German", min_length=1, description="the language between")
-    timeout_seconds: float = Field(60, gt=0, le=3_600, description="time one request may take")
+    timeout_seconds: float = Field(
+        60, gt=0, le=3_600, description="time one request may take (headers that drip in: longer)"
+    )
     retries: int = Field(4, ge=0, le=20, description="tries after a refusal (429, 5xx) or a broken connection")
     max_chars: int = Field(4_000, ge=1, le=100_000, description="longer questions are left out")
 

@@ -6,9 +6,9 @@ import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from tasks.contracts.errors import ConfigError
+from tasks.contracts.key_spellings import spellings_of
 
 if TYPE_CHECKING:
     import httpx
@@ -49,7 +49,7 @@ def key_from(variable: str, setting: str) -> str:
 
 
 class ChatProblem(Exception):
-    """An endpoint gave no completion. The text never holds the key, also where the endpoint quotes it.
+    """An endpoint gave no completion. Where it quotes the key, in any of `spellings_of`, the text holds … instead.
 
     Attributes:
         status: of the last response; None if there was none, or if it said 200.
@@ -66,14 +66,15 @@ class ChatEndpoint:
     Args:
         url: address before /chat/completions.
         key: sent as a bearer token; empty: none.
-        timeout_seconds: time that a response may take.
+        timeout_seconds: time that a response may take. Its body is late when that is over; of its headers only silence
+            is timed, so those that come a few bytes at a time take longer, and then the body is late.
         retries: tries after 429, 5xx or a broken connection.
     """
 
     def __init__(self, url: str, key: str, timeout_seconds: float, retries: int) -> None:
         self._address, self._retries, self._timeout_seconds = f"{url}/chat/completions", retries, timeout_seconds
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._spellings = _spellings(key) if key else []
+        self._spellings = spellings_of(key) if key else None
         self._client: httpx.Client | None = None
         self._is_over = threading.Event()
 
@@ -132,20 +133,11 @@ class ChatEndpoint:
         raise ChatProblem(problem, status)
 
     def _without_key(self, text: str) -> str:
-        for spelling in self._spellings:
-            text = text.replace(spelling, "…")
-        return text
+        return self._spellings.sub("…", text) if self._spellings else text
 
     def _wait(self, seconds: float) -> bool:
         """Wait, and say whether it is over."""
         return self._is_over.wait(seconds)
-
-
-def _spellings(key: str) -> list[str]:
-    """Return a key as it is, and as JSON, addresses and Python spell it; the longest first."""
-    as_json = json.dumps(key)[1:-1]
-    spellings = {key, as_json, as_json.replace("/", "\\/"), quote(key, safe=""), repr(key)[1:-1]}
-    return sorted(spellings, key=len, reverse=True)
 
 
 def _bounded(response: "httpx.Response", deadline: float) -> bytes:

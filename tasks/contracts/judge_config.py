@@ -44,7 +44,9 @@ class JudgeSection(Section):
     show_reference: bool = Field(True, description="show the judge the row's own answer beside the two")
     rows: int = Field(200, ge=1, description="evaluated rows that are judged at most, two questions each")
     parallel: int = Field(4, ge=1, le=64, description="questions that are under way at a time")
-    timeout_seconds: float = Field(60, gt=0, le=3_600, description="time one question may take")
+    timeout_seconds: float = Field(
+        60, gt=0, le=3_600, description="time one question may take (headers that drip in: longer)"
+    )
     retries: int = Field(4, ge=0, le=20, description="tries after a refusal (429, 5xx) or a broken connection")
     max_answer_tokens: int = Field(
         512, ge=0, le=100_000, description="longest reply of the judge, in tokens; 0: what the endpoint allows"

@@ -1,9 +1,12 @@
 """The judge at a real HTTP endpoint on this machine: what it is asked, and what is made of replies and faults."""
 
+import html
 import json
+import re
 import threading
 import time
 from dataclasses import asdict
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
@@ -16,6 +19,7 @@ from tasks.contracts.errors import ConfigError
 from tasks.contracts.evaluation_config import EvaluationSection
 from tasks.contracts.jsonl import read_jsonl, write_jsonl
 from tasks.contracts.judge_config import JudgeSection
+from tasks.contracts.key_spellings import spellings_of
 from tasks.contracts.store import Store
 from tasks.evaluation.judging import judge as judging
 from tasks.evaluation.judging import steps
@@ -472,9 +476,66 @@ def test_a_key_that_the_endpoint_quotes_is_in_nothing_that_a_run_writes_or_says(
         assert "not-to-be-seen" not in text and SECRET[:4] not in text
 
 
-def test_the_step_compares_with_the_champion_if_there_is_one(store, tmp_path):
-    from types import SimpleNamespace
+BASE64_KEY = "q7Zb+T9x/LmN0aRw=="
+QUOTED = {
+    "JSON that escapes some": lambda key: key.replace("=", r"\u003d"),
+    "JSON that escapes all": lambda key: "".join(f"\\u{ord(character):04X}" for character in key),
+    "an address": quote,
+    "an address whose slashes are escaped": lambda key: quote(key, safe=""),
+    "HTML": html.escape,
+    "HTML by numbers": lambda key: "".join(f"&#{ord(character)};" for character in key),
+    "JSON in JSON": lambda key: json.dumps(json.dumps(key)),
+    "JSON in HTML": lambda key: html.escape(json.dumps(key)),
+    "HTML twice": lambda key: html.escape(html.escape(key)),
+    "JSON in an address": lambda key: quote(json.dumps(key)),
+    "Python": lambda key: repr(key.encode()),
+}
 
+
+@pytest.mark.parametrize("key", [BASE64_KEY, SECRET, "<script>&amp;%25'\"\\\\key"])
+@pytest.mark.parametrize("how", QUOTED)
+def test_a_key_is_found_however_it_is_escaped(how, key):
+    found = spellings_of(key).sub("…", QUOTED[how](key))
+    assert re.fullmatch(r"(?:b|quot|22|\W)*…(?:quot|22|\W)*", found)
+
+
+@pytest.mark.parametrize("text", ["\\" * 300_000, "&amp;" * 60_000, "%25" * 100_000, "\\u005c" * 50_000])
+def test_no_text_takes_long_to_be_searched_for_a_key(text):
+    started = time.monotonic()
+    spellings_of(SECRET).sub("", text)
+    assert time.monotonic() - started < 10
+
+
+def test_a_key_in_the_error_of_the_library_is_not_shown(waits):
+    """It quotes a header line that it cannot read."""
+    with fake_judge() as server, ChatEndpoint(server.url, SECRET, 5, 0) as chat:
+        server.script = [(200, {"not a header": SECRET})]
+        content = json.dumps({"answer_A": "", "answer_B": ""})
+        with pytest.raises(ChatProblem, match=r"RemoteProtocolError.*not a header.*…") as caught:
+            chat.ask({"messages": [{"role": "system"}, {"role": "user", "content": content}]})
+    assert "not-to-be-seen" not in str(caught.value)
+
+
+def test_as_many_questions_may_fail_as_are_allowed(store):
+    """One of 24 is not more than one in 24."""
+    with fake_judge(lambda shown: "hm" if shown["answer_A"] == LONG(4) else the_longer(shown)) as server:
+        assert ask(server, store, max_failed_share=1 / (2 * ROWS)).unreadable == 1
+
+
+def test_the_step_leaves_out_what_the_champion_learned(store, tmp_path):
+    for folder, numbers in (("data", (1, 2)), ("replayed", (7,))):
+        (tmp_path / folder).mkdir()
+        asked = [{"role": "user", "content": f"What does function number {n} do?"} for n in numbers]
+        lines = [{"messages": [message, {"role": "assistant", "content": "x"}]} for message in asked]
+        write_jsonl(tmp_path / folder / "train.jsonl", lines)
+    champion = SimpleNamespace(dataset_path=tmp_path / "data", replay_path=tmp_path / "replayed")
+    answers = answers_of(store, base=LONG, champion=SHORT, candidate=LONG)
+    with fake_judge() as server:
+        (found,) = steps.ask_judge.fn(answers, champion, step_config(server.url), store)
+    assert found.examples == ROWS - 3
+
+
+def test_the_step_compares_with_the_champion_if_there_is_one(store, tmp_path):
     (tmp_path / "data").mkdir()
     write_jsonl(tmp_path / "data" / "train.jsonl", [])
     champion = SimpleNamespace(dataset_path=tmp_path / "data", replay_path=None)
