@@ -21,7 +21,8 @@ class Walk:
     """Walks the line with stages that only note that they were called."""
 
     def __init__(self, monkeypatch, home):
-        self.monkeypatch, self.home, self.called, self.jobs = monkeypatch, home, [], []
+        self.monkeypatch, self.home = monkeypatch, home
+        self.called, self.jobs, self.spared = [], [], []
 
     def __call__(self, verdict, champion=None, settings=MappingProxyType({})):
         stages = {
@@ -91,8 +92,9 @@ class Walk:
         self.judged, self.general, self.memorised = evidence.preferences, evidence.general, evidence.memorised
         return SimpleNamespace(path=self.home.root)
 
-    def generate_predictions(self, system, *_):
+    def generate_predictions(self, system, *given):
         self.called.append(f"ask {system}")
+        self.spared.append(given[-1])
         return system
 
     @contextmanager
@@ -142,6 +144,7 @@ def test_the_training_is_told_what_is_replayed_and_who_teaches_and_the_outcome_w
 def test_the_report_is_told_the_champion_whose_training_rows_judge_nobody(walk, champion):
     walk("reject", champion)
     assert walk.reported == (["base", *(["champion"] if champion else []), "candidate"], champion)
+    assert walk.spared == [champion] * (3 if champion else 2), "nor are they asked again, of any system"
 
 
 @pytest.mark.parametrize(("planted", "told"), [(0, None), (4, "what came out")])
