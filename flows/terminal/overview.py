@@ -22,6 +22,7 @@ _LAST_RUNS = 5
 def version_lines(config: RetrainConfig, home: Home) -> list[dict[str, Any]]:
     """Return a line a registered version, newest first; what its report does not tell any more is None."""
     from tasks.evaluation.preference_sentence import sentence
+    from tasks.registry.ledger import overruled_versions
     from tasks.registry.people import preferences_by_people
     from tasks.registry.versions import find_version_by_alias, list_versions
 
@@ -30,13 +31,14 @@ def version_lines(config: RetrainConfig, home: Home) -> list[dict[str, Any]]:
         version = find_version_by_alias(config.registry, alias, home)
         if version is not None:
             aliases.setdefault(version.version, []).append(alias)
-    lines = []
+    lines, overruled = [], overruled_versions(home, config.registry.model_name)
     for version in list_versions(config.registry, home):
         lines.append(
             {
                 "version": version.version,
                 "aliases": ", ".join(aliases.get(version.version, [])),
                 "verdict": version.verdict,
+                "overruled": overruled.get(version.version, ""),
                 "baseline": version.tags.get("baseline"),
                 "score": _score(version.report_path, config.gate.primary_metric),
                 "engine": version.tags.get("engine"),

@@ -7,7 +7,7 @@ from flows.terminal.overview import render_overview
 
 LONG = "started by hand because somebody asked for it, and for many more reasons than fit into a line"
 VERSION = {"version": 12, "aliases": "champion, previous", "verdict": "inconclusive", "baseline": "champion"}
-VERSION |= {"score": 0.3072, "engine": "transformers", "servable": "0123456789ab", "preferred": []}
+VERSION |= {"overruled": "", "score": 0.3072, "engine": "transformers", "servable": "0123456789ab", "preferred": []}
 MOVE = {"time": "2026-11-23T02:45:10+00:00", "who": "somebody", "event": "rolled back", "from": 1, "to": 2}
 MOVE |= {"why": LONG, "evidence": LONG}
 RUN = {"started": "2026-11-23T02:45:10+00:00", "kind": "retrain", "verdict": "inconclusive", "version": "12"}
@@ -27,6 +27,10 @@ def test_history_keeps_times_and_verdicts_whole():
         assert whole in text
     text = shown(render_history, [VERSION | {"preferred": ["People (A[b]\x1b) preferred it"]}], [], "rougeL")
     assert "Version 12: People (A[b]\N{REPLACEMENT CHARACTER}) preferred it" in text
+
+
+def test_history_says_of_a_version_what_a_person_decided_against_it():
+    assert "rolled back" in shown(render_history, [VERSION | {"overruled": "rolled back"}], [], "rougeL")
 
 
 def test_status_says_what_waits_for_a_decision_and_how_to_decide():

@@ -22,6 +22,7 @@ from flows.terminal.outcome import render_history
 from flows.terminal.overview import version_lines
 from tasks.contracts.errors import EvaluationError, RegistryError
 from tasks.contracts.jsonl import read_jsonl
+from tasks.registry.ledger import append_to_ledger
 from tasks.registry.people import preferences_by_people
 from tasks.registry.versions import find_version
 
@@ -102,6 +103,8 @@ def test_lists_comparisons_and_promotions_show_what_people_prefer(registry, tmp_
     said = f"People (Ann) preferred the candidate to base on {ROWS} of {ROWS} rows"
     lines = version_lines(CONFIG, registry.home)
     assert [len(line["preferred"]) for line in lines if line["version"] in (1, 2)] == [1, 0]
+    append_to_ledger(registry.home, "refused", "assistant", None, 1, "no")
+    assert [line["overruled"] for line in version_lines(CONFIG, registry.home)][-1:] == ["refused"]
     console = Console(width=200)
     with console.capture() as captured:
         render_history(console, lines, [], "rougeL")
