@@ -87,7 +87,7 @@ def render_plan(console: "Console", method: str, facts: dict[str, Any]) -> None:
     console.print(table)
     verdict = _VERDICTS[facts["fits"], facts["may_fit"]]
     needed, free = facts["needed_bytes"] / 1e9, facts["free_bytes"] / 1e9
-    console.print(f"{verdict}: {needed:.2f} GB are needed, {free:.2f} GB are free.")
+    console.print(f"{verdict}: {needed:.2f} GB are needed beside the process itself, {free:.2f} GB are free.")
     left_out, cut_off = facts["rows_too_long"], facts["rows_cut_off"]
     console.print(
         f"Rows: {facts['rows']}"

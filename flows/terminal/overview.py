@@ -156,7 +156,7 @@ def render_overview(console: Console, facts: dict[str, Any]) -> None:
     if unfinished["trainings"]:
         console.print(
             f"Unfinished trainings: {unfinished['trainings']}, whose checkpoints take "
-            f"{unfinished['bytes'] / 1e9:.2f} GB; the same run goes on from them"
+            f"{unfinished['bytes'] / 1e9:.2f} GB; what runs now is one of them, and from others the same run goes on"
         )
     if facts["unsent_runs"]:
         console.print(f"Runs that MLflow has not taken all of: {facts['unsent_runs']}; the next status tries again")

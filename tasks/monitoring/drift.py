@@ -67,7 +67,7 @@ def detect_drift(requests: list[str], training_prompts: list[str], config: Monit
     if len(recent) < config.min_requests:
         reason = (
             f"too few requests: {len(recent)} distinct of {len(requests)}, "
-            f"and a verdict needs {config.min_requests} (min_requests)"
+            f"and a verdict needs {config.min_requests} (monitor.min_requests)"
         )
         return DriftVerdict(False, reason, None, None, len(recent), len(trained))
     if len(trained) < _MIN_TRAINING_PROMPTS:

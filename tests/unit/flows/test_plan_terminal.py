@@ -48,7 +48,7 @@ def shown(fits, may_fit, advice, width=120):
 )
 def test_the_verdict_knows_what_an_estimate_is_worth(fits, may_fit, verdict):
     text = shown(fits, may_fit, [])
-    assert f"{verdict} 4.00 GB are needed, 3.00 GB are free." in text
+    assert f"{verdict} 4.00 GB are needed beside the process itself, 3.00 GB are free." in text
     assert "weights, and what the method adds" in text and "logits" not in text
     assert "Rows: 30, 2 left out as too long" in text and "about 10 min" in text
     assert "What would change it" not in text

@@ -69,7 +69,7 @@ def test_requests_copied_from_the_training_prompts_are_the_same_kind_even_if_all
 def test_fewer_distinct_requests_than_the_minimum_give_too_few_and_no_figures(sklearn_functions, stdlib_functions):
     verdict = detect_drift(prompts(sklearn_functions[:29]), prompts(sorted(stdlib_functions)[:100]), MonitorConfig())
     assert not verdict.drifted
-    assert verdict.reason == "too few requests: 29 distinct of 29, and a verdict needs 30 (min_requests)"
+    assert verdict.reason == "too few requests: 29 distinct of 29, and a verdict needs 30 (monitor.min_requests)"
     assert (verdict.auc, verdict.p_value, verdict.top_features) == (None, None, ())
 
 
