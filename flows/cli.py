@@ -33,6 +33,12 @@ for command in (
 ):
     cli.add_command(command)
 
+_OUTSIDE = {
+    "mlflow.": "MLflow refused",
+    "httpx": "Prefect's server does not answer any more",  # who else is asked by httpx says so himself
+    "prefect.exceptions": "Prefect refused",
+}
+"""Modules of errors from outside, by name: importing them to ask takes seconds."""
 _STOPPED = "stopped; run the same command again to go on from what is finished"
 
 
@@ -56,7 +62,8 @@ def main() -> None:
         click.echo(f"llm-retrain: {error}", err=True)
         sys.exit(1)
     except Exception as error:
-        if not type(error).__module__.startswith("mlflow."):  # importing MLflow to ask takes seconds
+        what = next((what for module, what in _OUTSIDE.items() if type(error).__module__.startswith(module)), None)
+        if what is None:
             raise
-        click.echo(f"llm-retrain: MLflow refused: {error}; nothing is lost, run the same command again", err=True)
+        click.echo(f"llm-retrain: {what}: {error}; nothing is lost, run the same command again", err=True)
         sys.exit(1)

@@ -207,8 +207,10 @@ def test_a_state_directory_that_cannot_be_used_is_one_sentence(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_what_mlflow_refuses_is_one_sentence_and_other_faults_are_not_hidden(monkeypatch, capsys):
+def test_what_a_server_refuses_is_one_sentence_and_other_faults_are_not_hidden(monkeypatch, capsys):
+    import httpx
     from mlflow.exceptions import MlflowException
+    from prefect.exceptions import PrefectException
 
     def fail(error):
         def command(**_):
@@ -216,11 +218,16 @@ def test_what_mlflow_refuses_is_one_sentence_and_other_faults_are_not_hidden(mon
 
         return command
 
-    monkeypatch.setattr(cli_module, "cli", fail(MlflowException("quota reached")))
-    with pytest.raises(SystemExit) as ended:
-        cli_module.main()
-    assert ended.value.code == 1
-    assert "llm-retrain: MLflow refused: quota reached; nothing is lost" in capsys.readouterr().err
+    for error, said in (
+        (MlflowException("quota reached"), "MLflow refused: quota reached; nothing is lost"),
+        (httpx.ConnectError("refused"), "Prefect's server does not answer any more: refused; nothing is lost"),
+        (PrefectException("locked"), "Prefect refused: locked; nothing is lost"),
+    ):
+        monkeypatch.setattr(cli_module, "cli", fail(error))
+        with pytest.raises(SystemExit) as ended:
+            cli_module.main()
+        assert ended.value.code == 1
+        assert f"llm-retrain: {said}" in capsys.readouterr().err
     monkeypatch.setattr(cli_module, "cli", fail(KeyError("a fault of ours")))
     with pytest.raises(KeyError):
         cli_module.main()
