@@ -79,10 +79,10 @@ def render_history(console: Console, versions: list[dict[str, Any]], ledger: lis
     for column in ("version", "alias", "verdict", "compared with", metric, "engine", "servable"):
         table.add_column(column, no_wrap=column in ("version", "verdict"))
     for line in versions:
-        cells = {**line, "verdict": "\n".join(filter(None, (line["verdict"], line["overruled"])))}
+        shown = {**line, "verdict": "\n".join(filter(None, (line["verdict"], line["overruled"])))}
         table.add_row(
             *(
-                escape("–" if cells[key] is None else str(cells[key]))
+                escape("–" if shown[key] is None else str(shown[key]))
                 for key in ("version", "aliases", "verdict", "baseline", "score", "engine", "servable")
             )
         )
