@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from flows.approval_form import say_decided
 from flows.locks import waiting_lock
 from flows.log_lines import record_log_lines
+from flows.recovery import end_unfinished
 from flows.rollout import LOCK_TIMEOUT_SECONDS, approved_still, busy, roll_out, settled
 from tasks.contracts.artifacts import RegisteredVersion, ServedVersion
 from tasks.contracts.config import RetrainConfig
@@ -33,7 +34,6 @@ from tasks.registry.approvals import (
     what_broke,
     what_changed,
 )
-from tasks.registry.ledger import unfinished_move
 from tasks.registry.people import preferences_by_people
 from tasks.registry.versions import find_version
 
@@ -127,8 +127,10 @@ def decide(asked: Request, decision: Decision, config: RetrainConfig, home: Home
     event: Literal["approved", "refused"] = "approved" if decision.decision == "approve" else "refused"
     model = config.registry.model_name
     with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, busy()):
-        if event == "approved" or unfinished_move(home, model) is not None:
-            settled(config, home)  # an approval whose roll-out was killed may have been done
+        if event == "approved":
+            settled(config, home)
+        else:
+            end_unfinished(config, home)  # an approval whose roll-out was killed may have been done
         waiting = standing(asked, model, home)
         version = _still_as_shown(waiting, config, home)
         if (waiting.status, waiting.by, waiting.why) != (event, decision.name, decision.reason):

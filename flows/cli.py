@@ -33,12 +33,14 @@ for command in (
 ):
     cli.add_command(command)
 
+_LOOK_FIRST = "; what was done until then is in llm-retrain status: look there before you repeat it"
 _OUTSIDE = {
-    "mlflow.": "MLflow refused",
-    "httpx": "Prefect's server does not answer any more",  # who else is asked by httpx says so himself
-    "prefect.exceptions": "Prefect refused",
+    "mlflow.": ("MLflow refused", "; nothing is lost, run the same command again"),
+    # Who else is asked by httpx says so himself. A roll-out may be done when Prefect cannot be told of it.
+    "httpx": ("Prefect's server does not answer any more", _LOOK_FIRST),
+    "prefect.exceptions": ("Prefect refused", _LOOK_FIRST),
 }
-"""Modules of errors from outside, by name: importing them to ask takes seconds."""
+"""Errors from outside by the names of their modules: importing these to ask takes seconds."""
 _STOPPED = "stopped; run the same command again to go on from what is finished"
 
 
@@ -62,8 +64,9 @@ def main() -> None:
         click.echo(f"llm-retrain: {error}", err=True)
         sys.exit(1)
     except Exception as error:
-        what = next((what for module, what in _OUTSIDE.items() if type(error).__module__.startswith(module)), None)
-        if what is None:
+        known = (said for module, said in _OUTSIDE.items() if type(error).__module__.startswith(module))
+        what, advice = next(known, ("", ""))
+        if not what:
             raise
-        click.echo(f"llm-retrain: {what}: {error}; nothing is lost, run the same command again", err=True)
+        click.echo(f"llm-retrain: {what}: {error}{advice}", err=True)
         sys.exit(1)

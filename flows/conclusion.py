@@ -99,7 +99,10 @@ def _wait(
 ) -> Conclusion:
     registry, number = config.registry, version.version
     with waiting_lock(home, "promotion", LOCK_TIMEOUT_SECONDS, busy()):
-        refuse_another_champion(number, read_aliases(registry, home).get("champion"), champion)
+        present = read_aliases(registry, home).get("champion")
+        if present == number:
+            return Conclusion("unchanged")
+        refuse_another_champion(number, present, champion)
         before = pending(home, registry.model_name)
         request = ask(version, champion, config, reason, home)
     if before is not None and before.request != request:

@@ -93,9 +93,13 @@ def _recall(version: RegisteredVersion, config: RetrainConfig, home: Home) -> Ou
     shown = page if page is not None and page.is_file() else version.report_path / "report.md"
     places = {"mlflow_run": version.run_id, "report": str(shown)}
     outcome = outcome_of(report, decision, version, served, config, places)
-    if overruled:
+    outcome = replace(outcome, verdict=version.verdict)
+    if decision.verdict != version.verdict:
+        today = f"By the rules of today it would be: {decision.verdict}."
+        outcome = replace(outcome, reasons=(today, *outcome.reasons))
+    if overruled and not is_champion:
         nothing = f"Nothing was judged anew: what counts is that a person decided against version {version.version}."
-        return replace(outcome, status="unchanged", verdict=version.verdict, reasons=(nothing,), overruled=overruled)
+        return replace(outcome, status="unchanged", reasons=(nothing,), overruled=overruled)
     if asked is not None and asked.version == version.version and not is_champion:
         return replace(outcome, status="waiting", waits_until=asked.expires)
     return replace(outcome, status="unchanged")

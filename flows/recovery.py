@@ -31,14 +31,12 @@ def recover(config: RetrainConfig, home: Home, address: TritonAddress | None) ->
         RolloutError: what answers for the stable name was promoted in another registry; it goes on answering.
     """
     remove_left_over(home, address, config.serving)
-    unfinished = unfinished_move(home, config.registry.model_name)
-    if unfinished is not None:
-        _end(unfinished, config, home)
+    unfinished = end_unfinished(config, home)
     champion = read_aliases(config.registry, home).get("champion")
     answers = read_routing(home.routing_file(config.serving.model_name))
     expected = None if champion is None else rollout.triton_model_name(config.serving, champion)
     if answers.champion is not None and answers.champion != expected:
-        if champion is None and unfinished is None:
+        if champion is None and not unfinished:
             raise RolloutError(
                 f"{config.serving.model_name} is answered by {answers.champion}, and the registered model "
                 f"{config.registry.model_name!r} has no champion: either registry.model_name or registry.tracking_uri "
@@ -46,6 +44,21 @@ def recover(config: RetrainConfig, home: Home, address: TritonAddress | None) ->
                 f"To start anew under this name, delete {home.routing_file(config.serving.model_name)}"
             )
         _follow_the_alias(champion, answers.version, config, home, address)
+
+
+def end_unfinished(config: RetrainConfig, home: Home) -> bool:
+    """End a move that was left half way in aliases and ledger, and say whether there was one; no server is asked.
+
+    The caller holds the promotion lock.
+
+    Raises:
+        StoreError: the ledger cannot be read or written.
+        RegistryError: the aliases cannot be read or moved.
+    """
+    unfinished = unfinished_move(home, config.registry.model_name)
+    if unfinished is not None:
+        _end(unfinished, config, home)
+    return unfinished is not None
 
 
 def _end(unfinished: dict[str, Any], config: RetrainConfig, home: Home) -> None:

@@ -68,7 +68,8 @@ def expanded(interval: Interval, examples: int, confidence: float) -> Interval:
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * free**3)
     )
     factor, value = math.sqrt(examples / free) * t / z, interval.value
-    return Interval(value, value - factor * (value - interval.low), value + factor * (interval.high - value))
+    below, above = max(value - interval.low, 0.0), max(interval.high - value, 0.0)
+    return Interval(value, min(value - factor * below, interval.low), max(value + factor * above, interval.high))
 
 
 def gap(first: Interval, second: Interval) -> Interval:

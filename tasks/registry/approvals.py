@@ -199,7 +199,10 @@ def too_late(waiting: Waiting) -> str:
         return f"the request for version {number} has lapsed: {waiting.why}; nothing was changed, a new run asks again"
     if waiting.status == "done":
         was = f"version {number} was approved before ({waiting.why}), and became champion; nothing was changed"
-        return f"{was}; llm-retrain rollback returns to the champion before"
+        return f"{was}; llm-retrain history says what came after"
+    if waiting.status == "approved":
+        was = f"version {number} was approved before ({waiting.why}), and is not rolled out yet; nothing was changed"
+        return f"{was}; llm-retrain approve {number} does that, and reject takes it back"
     was = f"version {number} was {waiting.status} before ({waiting.why}); nothing was changed"
     return f"{was}; llm-retrain promote {number} makes it champion all the same"
 
@@ -212,7 +215,9 @@ def what_changed(request: Request, version: RegisteredVersion, champion: int | N
         version: as it is registered now.
         champion: as it is now.
     """
-    if champion not in (request.champion, request.version):
+    if champion == request.version != request.champion:
+        return "it is champion already"
+    if champion != request.champion:
         was = "there was no champion" if request.champion is None else f"version {request.champion} was champion"
         now = "there is none" if champion is None else f"version {champion} is"
         return f"{was} when it was asked, and now {now}"

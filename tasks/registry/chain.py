@@ -67,7 +67,10 @@ def append_chained(path: Path, head_path: Path, record: dict[str, Any]) -> None:
         size = os.fstat(descriptor).st_size
         lines, head = _lines(os.pread(descriptor, size, 0)), _read_head(head_path)
         previous = _digest(lines[-1]) if lines else GENESIS
-        if any(_broken_end(lines, [_record(line) for line in lines], head)):
+        records = [_record(line) for line in lines]
+        if head is None and not _is_chained(records):
+            _write_head(head_path, _Head(len(lines), previous))  # so that a chain never is without one
+        elif any(_broken_end(lines, records, head)):
             log.warning("%s is not what it was when it was written last; llm-retrain history says where", path)
             previous = head.digest if head is not None else _HEAD_LOST
         line = canonical_json({**record, "previous": previous}).encode()
@@ -121,19 +124,22 @@ def _broken_links(lines: list[bytes], records: list[dict[str, Any] | None]) -> I
 
 def _broken_end(lines: list[bytes], records: list[dict[str, Any] | None], head: _Head | None) -> Iterator[ChainProblem]:
     if head is None:
-        # A crash between the first line and its head leaves one line without it.
-        if sum(record is not None and "previous" in record for record in records) > 1:
+        if _is_chained(records):
             said = "may not be the last: the head, which says that, is lost"
             yield ChainProblem(len(lines), said, len(lines))
     elif missing := _missing_head(lines, head):
         yield ChainProblem(head.line, missing, min(head.line, len(lines)))
 
 
+def _is_chained(records: list[dict[str, Any] | None]) -> bool:
+    return any(record is not None and "previous" in record for record in records)
+
+
 def _missing_head(lines: list[bytes], head: _Head) -> str:
     """Say how the head's line differs; the empty string if it does not. Lines after it are those of a crash."""
     if len(lines) < head.line:
         return f"is missing: there are {len(lines)} lines, and there were {head.line}"
-    if _digest(lines[head.line - 1]) != head.digest:
+    if head.line > 0 and _digest(lines[head.line - 1]) != head.digest:
         return "is not the line that was written there: it was changed, or lines before it were removed or inserted"
     return ""
 
@@ -162,7 +168,7 @@ def _read_head(path: Path) -> _Head | None:
         line, digest = written["line"], written["digest"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    is_one = isinstance(line, int) and line >= 1 and isinstance(digest, str)
+    is_one = isinstance(line, int) and line >= 0 and isinstance(digest, str)
     return _Head(line, digest) if is_one else None
 
 

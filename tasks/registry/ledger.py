@@ -27,6 +27,7 @@ _UNDER_WAY = ("loaded", "verified", "routed")
 _APPROVAL: tuple[str, ...] = get_args(ApprovalEvent)
 _TEXTS = ("time", "who", "event", "model", "why", "evidence")
 _VERSIONS = ("from", "to")
+_ABOUT_A_VERSION = ("started", "promoted", "rolled back", *_APPROVAL)
 
 
 def append_to_ledger(
@@ -99,19 +100,38 @@ def numbered_ledger(home: Home, model: str | None = None) -> list[tuple[int, dic
 
 def _is_whole(record: dict[str, Any]) -> bool:
     """Say whether a record has what every line has; one that llm-retrain did not write may hold anything."""
-    versions = [record.get(key, "") for key in _VERSIONS]
-    return all(isinstance(record.get(key), str) for key in _TEXTS) and all(
-        version is None or isinstance(version, int) for version in versions
-    )
+    if not all(isinstance(record.get(key), str) for key in _TEXTS):
+        return False
+    before, after = (record.get(key, "") for key in _VERSIONS)
+    is_number = isinstance(after, int) or (after is None and record["event"] not in _ABOUT_A_VERSION)
+    return is_number and (before is None or isinstance(before, int)) and _can_be_ended(record.get("intent"))
+
+
+def _can_be_ended(intent: Any) -> bool:
+    """Say whether recovery finds what it needs on a "started" line; those of before there was an intent have none."""
+    if intent is None:
+        return True
+    is_one = isinstance(intent, dict) and intent.get("outcome") in get_args(MoveEvent)
+    aliases = intent.get("aliases") if is_one else None
+    return isinstance(aliases, dict) and all(isinstance(version, int) for version in aliases.values())
 
 
 def verify_ledger(home: Home) -> list[ChainProblem]:
     """Return every line that is not as it was written, with what is wrong; empty if the chain is whole.
 
+    There were no decisions before there was a chain, so one without it is none of llm-retrain's.
+
     Raises:
         StoreError: the ledger is there and cannot be read.
     """
-    return _read(home)[1]
+    records, problems = _read(home)
+    known = {problem.line for problem in problems}
+    loose = [
+        ChainProblem(number, "is a decision outside of the chain: it was not written by llm-retrain", number)
+        for number, record in enumerate(records, start=1)
+        if record is not None and record.get("event") in _APPROVAL and "previous" not in record
+    ]
+    return [*problems, *(each for each in loose if each.line not in known)]
 
 
 def previous_after_rollback(home: Home, model: str, champion: int | None, to: int) -> int | None:

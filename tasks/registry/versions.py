@@ -75,7 +75,9 @@ def gate_digest(config: RetrainConfig) -> str:
     unspoken: dict[str, Any] = dict.fromkeys(silent, True)
     if config.evaluation.through == "process":
         unspoken["through"] = True
-    unspoken["judge"] = {"parallel", "timeout_seconds", "retries"} if config.evaluation.judge.url else True
+    judge = config.evaluation.judge
+    default = {"fixed_sampling"} if judge.fixed_sampling else set()
+    unspoken["judge"] = {"parallel", "timeout_seconds", "retries", *default} if judge.url else True
     evaluation = config.evaluation.model_dump(mode="json", exclude=unspoken)
     general = general_digest(config.evaluation)
     off = ({"judge"} if config.gate.judge == "off" else set()) | (set() if general else {"general_margin"})

@@ -91,7 +91,8 @@ def _row_traces(row: Row, home: Home, store: Store) -> Traces:
         for result in store.entries(kind):
             _note(traces.results, result.digest, _names(result.path.glob("*.jsonl"), ids))
     for page in store.entries("review"):
-        _note(traces.results, page.digest, page.inputs["report"] in traces.results)
+        shows = _names(page.path.glob("*.html"), _shown(ids))
+        _note(traces.results, page.digest, shows or page.inputs["report"] in traces.results)
     sheets = sorted(home.ratings.glob("*/"))
     traces.ratings = [str(sheet) for sheet in sheets if _names(sheet.glob("*.json"), ids)]
     traces.marks.update(mark for each in spellings for mark in marks_of(each))
@@ -146,6 +147,11 @@ def _names(paths: Iterable[Path], ids: set[str]) -> bool:
     return any(each in line for path in paths for line in _lines(path) for each in spelled)
 
 
+def _shown(ids: set[str]) -> set[str]:
+    """Return how a review page names rows."""
+    return {each[:12] for each in ids}
+
+
 def _fetched(home: Home, holds: Callable[[bytes], bool]) -> list[str]:
     """Return the directories of fetched sources with a line that holds the record."""
     folders = sorted({path.parent for path in home.sources.glob("*/chunk-*.jsonl")})
@@ -158,9 +164,11 @@ def _fetched(home: Home, holds: Callable[[bytes], bool]) -> list[str]:
 
 def _unfinished(store: Store, ids: set[str], holds: Callable[[bytes, set[str]], bool]) -> list[str]:
     """Return the directories without a finished entry that have a line with one of these ids or what became of them."""
-    folders = [each for each in store.unfinished() if each.parent.name in _WITH_RECORDS]
-    folders += [each for each in store.set_aside() if each.name.split("-")[0] in _WITH_RECORDS]
-    found = []
+    of_kinds = [(each.parent.name, each) for each in store.unfinished()]
+    of_kinds += [(each.name.split("-")[0], each) for each in store.set_aside()]
+    folders = [folder for kind, folder in of_kinds if kind in _WITH_RECORDS]
+    pages = [folder for kind, folder in of_kinds if kind == "review"]
+    found = [str(folder) for folder in pages if _names(folder.rglob("*.html"), _shown(ids))]
     for folder in folders:
         known = spellings_in(folder, ids)
         paths = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix not in _NOT_TEXT)

@@ -4,6 +4,7 @@ Only the drawings stretch; texts beside them keep their size and wrap. Colours a
 sheet. Every text is escaped, and shows what could hide or reorder it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -27,7 +28,8 @@ def intervals(rows: Sequence[tuple[str, str, Difference | Interval]], common_sca
         rows: label, metric and difference of each line.
         common_scale: one scale for all lines; otherwise each has its own, as metrics have other units.
     """
-    extents = [_MARGIN * max(abs(difference.low), abs(difference.high), 1e-12) for _, _, difference in rows]
+    ends = [(abs(difference.low), abs(difference.high)) for _, _, difference in rows]
+    extents = [_MARGIN * max((1e-12, *filter(math.isfinite, pair))) for pair in ends]
     if common_scale and extents:
         extents = [max(extents)] * len(rows)
     lines = [_interval(*row, extent) for row, extent in zip(rows, extents, strict=True)]
@@ -35,18 +37,17 @@ def intervals(rows: Sequence[tuple[str, str, Difference | Interval]], common_sca
 
 
 def _interval(label: str, metric: str, difference: Difference | Interval, extent: float) -> Markup:
-    low, value, high = (
-        _number(_WIDTH / 2 * (1 + figure / extent)) for figure in (difference.low, difference.value, difference.high)
-    )
-    drawing = Markup(
-        '<line class="zero" x1="{centre}" y1="0" x2="{centre}" y2="20"/>'
+    drawing = Markup('<line class="zero" x1="{0}" y1="0" x2="{0}" y2="20"/>').format(_WIDTH // 2)
+    ends = (difference.low, difference.value, difference.high)
+    low, value, high = (_number(_WIDTH / 2 * (1 + figure / extent)) for figure in ends)
+    drawn = Markup(
         '<line class="{kind}" x1="{low}" y1="10" x2="{high}" y2="10"/>'
         '<line class="point {kind}" x1="{value}" y1="10" x2="{value}" y2="10"/>'
-    ).format(centre=_WIDTH // 2, kind=reading(metric, difference), low=low, value=value, high=high)
+    ).format(kind=reading(metric, difference), low=low, value=value, high=high)
     digits = f"+.{facts_of(metric).decimals}f"
     named = f"{label}\N{NO-BREAK SPACE}↓" if facts_of(metric).better == "lower" else label
     said = f"{difference.value:{digits}} [{difference.low:{digits}}, {difference.high:{digits}}]"
-    return _line(named, drawing, said)
+    return _line(named, drawing + drawn if all(map(math.isfinite, ends)) else drawing, said)
 
 
 def reading(metric: str, difference: Difference | Interval) -> str:

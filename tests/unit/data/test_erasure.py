@@ -241,6 +241,11 @@ def test_what_still_holds_a_row_is_said(build, place, forget):
     page = place.store.produce(
         "review", {"report": report.digest}, lambda out: {"bytes": (out / "a.md").write_text("Ada")}
     )
+    shows = f"<p>{seen.record_id[:12]}</p>"
+    alone = place.store.produce("review", {"report": "x"}, lambda out: {"bytes": (out / "a.html").write_text(shows)})
+    killed = place.store.root / "review" / f".{'0' * 8}-x"
+    killed.mkdir()
+    (killed / "review.html").write_text(shows)
     place.store.produce("review", {"report": "other"}, lambda out: {"bytes": (out / "a.md").write_text("Grace")})
     for sheet, row in (("s1", seen.record_id), ("s2", "other")):
         (place.home.ratings / sheet).mkdir(parents=True)
@@ -249,7 +254,8 @@ def test_what_still_holds_a_row_is_said(build, place, forget):
     traces = forget("Ada Lovelace")
     assert traces.versions == traces.learned == [first.digest] != [without.digest]
     assert traces.row_sets == [first.inputs["rows"]]
-    assert traces.results == [answers.digest, report.digest, page.digest]
+    assert sorted(traces.results) == sorted([answers.digest, report.digest, page.digest, alone.digest])
+    assert traces.unfinished == [str(killed)]
     assert traces.ratings == [str(place.home.ratings / "s1")]
     [folder] = traces.sources
     assert "why" not in (place.home.sources / folder / "chunk-000001.jsonl").read_text()

@@ -185,6 +185,8 @@ def test_the_gap_of_two_proportions_is_that_of_newcombes_tenth_method():
 @pytest.mark.parametrize(("examples", "t"), [(10, 2.26216), (20, 2.09302), (64, 1.99834), (10_000, 1.96020)])
 def test_an_interval_of_few_rows_is_as_wide_as_students_quantile_says(examples, t):
     """Quantiles of tables; the normal one is 1.95996."""
+    outside = expanded(Interval(-0.06, -0.021, 0.1), examples, 0.95)
+    assert outside.low <= -0.06 and outside.high > 0.1, "never narrower than it was"
     found = expanded(Interval(1.0, 0.0, 3.0), examples, 0.95)
     factor = t / 1.95996 * math.sqrt(examples / (examples - 1))
     assert (found.value, found.low, found.high) == pytest.approx((1.0, 1 - factor, 1 + 2 * factor), abs=2e-3)

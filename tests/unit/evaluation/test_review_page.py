@@ -1,6 +1,7 @@
 """The page of a review: complete, self-contained, and what models and rows say is text in it."""
 
 import dataclasses
+import math
 import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -219,6 +220,13 @@ def test_an_interval_is_drawn_where_it_is():
     low, high, zero, value = float(line[0]), float(line[1]), float(centre), float(dot)
     assert (low - zero) / (high - zero) == pytest.approx(0.25, abs=0.01)
     assert (value - zero) / (high - zero) == pytest.approx(0.5, abs=0.01)
+
+
+def test_what_is_no_number_is_said_and_not_drawn():
+    broken, good = Difference(math.nan, -math.inf, math.inf, 1, 1), Difference(0.5, 0.25, 1.0, 0.01, 0.99)
+    drawn = str(intervals([("a", "rougeL", broken), ("b", "rougeL", good)], common_scale=True))
+    assert "nan [-inf, +inf]" in drawn and not re.search(r'"-?(nan|inf)', drawn)
+    assert len(re.findall('class="point', drawn)) == 1 and 'x2="385.2"' in drawn
 
 
 def test_parts_are_drawn_with_the_interval_that_the_gate_goes_by(reviewed):

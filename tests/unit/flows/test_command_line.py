@@ -220,8 +220,11 @@ def test_what_a_server_refuses_is_one_sentence_and_other_faults_are_not_hidden(m
 
     for error, said in (
         (MlflowException("quota reached"), "MLflow refused: quota reached; nothing is lost"),
-        (httpx.ConnectError("refused"), "Prefect's server does not answer any more: refused; nothing is lost"),
-        (PrefectException("locked"), "Prefect refused: locked; nothing is lost"),
+        (
+            httpx.ConnectError("refused"),
+            "Prefect's server does not answer any more: refused; what was done until then is in",
+        ),
+        (PrefectException("locked"), "Prefect refused: locked; what was done until then is in"),
     ):
         monkeypatch.setattr(cli_module, "cli", fail(error))
         with pytest.raises(SystemExit) as ended:

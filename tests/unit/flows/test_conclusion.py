@@ -98,6 +98,13 @@ def test_what_was_approved_and_could_not_be_rolled_out_then_needs_no_second_word
     assert ending.rolled_out == [("approved by Ada: good", None, "it is approved")]
 
 
+def test_nobody_is_asked_about_the_champion(ending):
+    """Somebody has promoted it by hand while it was judged."""
+    ending.champion = 5
+    ended = ending(champion=SimpleNamespace(version=4), approval="person")
+    assert (ended.status, ending.asked, ending.shown) == ("unchanged", [], [])
+
+
 def test_nobody_is_asked_about_what_was_judged_against_another_champion_than_there_is(ending):
     ending.champion = 6
     with pytest.raises(RolloutError, match="version 5 was to replace version 4, and by now that is version 6"):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows import finished
-from tasks.contracts.artifacts import Interval, Predictions, Preference
+from tasks.contracts.artifacts import Interval, Predictions, Preference, ServedVersion
 from tasks.contracts.config import RetrainConfig
 from tasks.contracts.jsonl import write_jsonl
 from tasks.contracts.store import Store
@@ -38,6 +38,35 @@ AS_GOOD, WORSE = "A number, {n}: {letter}.", "{letter}"
 def test_what_the_judge_could_not_say_is_asked_again_if_anything_hangs_on_it(
     said, answer, verdict, is_finished, home, monkeypatch
 ):
+    version = judged_version(home, answer, verdict, said)
+    monkeypatch.setattr("tasks.registry.versions.find_version_by_alias", lambda *_: None)
+    outcome = finished._recall(version, CONFIG, home)
+    assert (outcome is not None) is is_finished
+    if outcome is not None:
+        assert outcome.verdict == verdict and len(outcome.preferences) == len(said)
+
+
+def test_a_verdict_is_the_one_that_was_given_also_where_the_rules_have_changed_since(home, monkeypatch):
+    monkeypatch.setattr("tasks.registry.versions.find_version_by_alias", lambda *_: None)
+    outcome = finished._recall(judged_version(home, AS_GOOD, "promote"), CONFIG, home)
+    assert (outcome.verdict, outcome.exit_code) == ("promote", 0)
+    assert outcome.reasons[0] == "By the rules of today it would be: inconclusive."
+
+
+@pytest.mark.parametrize(("is_champion", "code"), [(True, 0), (False, 3)])
+def test_a_person_decided_against_it_only_where_it_is_not_champion(is_champion, code, home, monkeypatch):
+    """A promotion by hand that was killed before its ledger line has made it champion again."""
+    version = judged_version(home, AS_GOOD, "promote")
+    champion = version if is_champion else None
+    monkeypatch.setattr("tasks.registry.versions.find_version_by_alias", lambda *_: champion)
+    monkeypatch.setattr("tasks.registry.ledger.overruled_versions", lambda *_: {1: "rolled back"})
+    monkeypatch.setattr(finished, "serve_again", lambda *_: ServedVersion(1, "assistant-v1", True, "as before"))
+    outcome = finished._recall(version, CONFIG, home)
+    assert (outcome.exit_code, bool(outcome.overruled)) == (code, not is_champion)
+
+
+def judged_version(home, answer, verdict, said=()):
+    """Return a version with a report on 40 rows."""
     store, answers = Store(home.store), {}
     for system in ("base", "candidate"):
         lines = [
@@ -60,9 +89,4 @@ def test_what_the_judge_could_not_say_is_asked_again_if_anything_hangs_on_it(
     report = build_report(answers, CONFIG.evaluation, store, Evidence(preferences=said))
     tags = {"champion_before": "none"}
     paths = {"report_path": report.path, "predictions_path": answers["candidate"].path, "review_path": None}
-    version = SimpleNamespace(version=1, name="assistant", run_id="r", tags=tags, **paths)
-    monkeypatch.setattr("tasks.registry.versions.find_version_by_alias", lambda *_: None)
-    outcome = finished._recall(version, CONFIG, home)
-    assert (outcome is not None) is is_finished
-    if outcome is not None:
-        assert outcome.verdict == verdict and len(outcome.preferences) == len(said)
+    return SimpleNamespace(version=1, name="assistant", run_id="r", verdict=verdict, tags=tags, **paths)

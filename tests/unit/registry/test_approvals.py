@@ -19,6 +19,8 @@ from tasks.registry.approvals import (
     open_request,
     pending,
     requests,
+    standing,
+    too_late,
     what_broke,
     what_changed,
 )
@@ -184,6 +186,20 @@ def test_a_request_at_the_end_of_a_ledger_without_its_head_may_have_been_answere
     assert "(line 3" in what_broke(pending(home, MODEL), home)
 
 
+def test_what_is_champion_already_can_be_decided_no_more(home):
+    version = version_of(home, 3)
+    request = ask(version, 2, CONFIG, "nightly", home)
+    assert what_changed(request, version, 3) == "it is champion already"
+
+
+def test_what_is_too_late_says_what_can_be_done(home):
+    request = ask(version_of(home, 3), 2, CONFIG, "nightly", home)
+    answer(request, "approved", MODEL, "good", "Ada", home)
+    assert "llm-retrain approve 3 does that, and reject takes it back" in too_late(standing(request, MODEL, home))
+    append_to_ledger(home, "promoted", MODEL, 2, 3, "approved")
+    assert too_late(standing(request, MODEL, home)).endswith("llm-retrain history says what came after")
+
+
 def test_what_was_approved_and_is_asked_about_anew_has_a_request_of_its_own(home):
     """The approval does not count any more, or nobody would ask."""
     version = version_of(home, 3)
@@ -265,12 +281,11 @@ def test_every_part_that_was_shown_is_held_against_its_digest(home, kind):
     assert "it has no readable manifest" in what_changed(request, version, 2)
 
 
-def test_another_champion_is_a_change_and_the_version_itself_is_none(home):
+def test_another_champion_is_a_change(home):
     version = version_of(home, 3)
     request = ask(version, 2, CONFIG, "nightly", home)
     assert what_changed(request, version, 4) == "version 2 was champion when it was asked, and now version 4 is"
     assert what_changed(request, version, None) == "version 2 was champion when it was asked, and now there is none"
-    assert what_changed(request, version, 3) == "", "a promotion that was killed after its last alias"
 
 
 def test_a_version_without_a_page_cannot_be_approved(home):

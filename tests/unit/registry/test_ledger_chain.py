@@ -11,6 +11,7 @@ import pytest
 
 from tasks.contracts.home import Home
 from tasks.contracts.jsonl import canonical_json
+from tasks.registry import chain
 from tasks.registry.chain import GENESIS
 from tasks.registry.ledger import append_to_ledger, read_ledger, unfinished_move, verify_ledger
 
@@ -105,14 +106,43 @@ def test_a_ledger_without_its_head_says_that_its_end_is_not_known(five):
     assert "the head, which says that, is lost" in problem.what
 
 
-def test_one_line_may_be_without_a_head_as_a_crash_leaves_it_and_two_may_not(tmp_path):
+def test_a_chain_has_a_head_from_before_its_first_line_so_that_one_without_it_is_broken(tmp_path):
+    """A request whose refusal is cut off is one line."""
     home = Home(tmp_path)
-    for version, broken in ((1, []), (2, [2])):
+    for version, broken in ((1, [1]), (2, [2])):
         append_to_ledger(home, "promoted", "assistant", version - 1, version, "night")
         content = home.ledger_head.read_bytes()
         home.ledger_head.unlink()
         assert found(home) == broken
         home.ledger_head.write_bytes(content)
+
+
+def test_a_crash_between_the_first_line_and_its_head_is_no_problem(tmp_path, monkeypatch):
+    home, write = Home(tmp_path), chain._write_head
+
+    def crash(path, head):
+        if head.line == 1:
+            raise KeyboardInterrupt
+        write(path, head)
+
+    monkeypatch.setattr(chain, "_write_head", crash)
+    with pytest.raises(KeyboardInterrupt):
+        append_to_ledger(home, "promoted", "assistant", None, 1, "night")
+    assert len(read_ledger(home)) == 1 and verify_ledger(home) == []
+    monkeypatch.undo()
+    append_to_ledger(home, "promoted", "assistant", 1, 2, "night")
+    assert verify_ledger(home) == []
+
+
+def test_a_decision_outside_of_the_chain_is_a_break(tmp_path):
+    """Without digests and head it looks like a ledger of before there was a chain; then there were no decisions."""
+    home = Home(tmp_path)
+    append_to_ledger(home, "promoted", "assistant", None, 1, "night")
+    append_to_ledger(home, "approved", "assistant", 1, 2, "forged")
+    loose = [{key: value for key, value in each.items() if key != "previous"} for each in read_ledger(home)]
+    rewrite(home, [canonical_json(each).encode() for each in loose])
+    home.ledger_head.unlink()
+    assert found(home) == [2]
 
 
 def test_going_on_without_the_head_does_not_cover_up_that_the_end_is_not_known(five):
@@ -126,7 +156,7 @@ def test_going_on_without_the_head_does_not_cover_up_that_the_end_is_not_known(f
         assert "may not follow the line before it: the head was lost" in problem.what
 
 
-@pytest.mark.parametrize("line", ["-7", "0", "1e400", "null", '"5"', "[" * 10_000])
+@pytest.mark.parametrize("line", ["-7", "1e400", "null", '"5"', "[" * 10_000])
 def test_a_head_that_is_none_is_a_lost_one(five, line):
     five.ledger_head.write_text(f'{{"line":{line},"digest":"{"0" * 64}"}}')
     assert found(five) == [5]
@@ -184,8 +214,13 @@ move(6)
 
 def test_a_process_that_is_killed_between_the_line_and_the_head_leaves_a_whole_chain(tmp_path):
     home = Home(tmp_path)
-    for lines in (1, 3):
-        killed = in_a_process(home, "Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nmove(1)")
+    for lines, before in ((1, 1), (3, 0)):  # the first line has a head before it too
+        code = f"""
+replace, left = Path.replace, [None] * {before}
+Path.replace = lambda *paths: replace(*paths) if left and not left.pop() else os.kill(os.getpid(), signal.SIGKILL)
+move(1)
+"""
+        killed = in_a_process(home, code)
         assert killed.wait(60) == -signal.SIGKILL, killed.stderr.read().decode()
         assert len(lines_of(home)) == lines
         assert verify_ledger(home) == []

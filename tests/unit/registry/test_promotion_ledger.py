@@ -198,7 +198,11 @@ def test_a_line_that_does_not_fit_leaves_nothing_and_says_so(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"time": 5}, {"to": [3]}, {"to": "3"}, {"from": {}}, {"why": None}, {"model": ["assistant"]}, {"event": 1}],
+    [
+        *({"time": 5}, {"to": [3]}, {"to": "3"}, {"to": None}, {"from": {}}, {"why": None}),
+        *({"model": ["assistant"]}, {"event": 1}, {"intent": "x"}, {"intent": {"outcome": 5}}),
+        {"intent": {"outcome": "promoted", "aliases": {"champion": "1"}}},
+    ],
 )
 def test_a_line_whose_values_are_of_another_type_is_left_out_and_named(tmp_path, wrong, caplog):
     home = Home(tmp_path)

@@ -144,6 +144,9 @@ def test_verdicts_are_told_apart_by_who_answered_and_not_by_how_many_asked_at_a_
     assert digest(through="server") != digest()
     assert digest(through="server", concurrency=9, answer_timeout_seconds=1) == digest(through="server")
     assert digest(concurrency=9) == digest() != digest(asked_again=3)
+    judge = {"url": "http://127.0.0.1:9/v1", "model": "m"}
+    assert digest(judge=judge) == digest(judge={**judge, "fixed_sampling": True, "parallel": 2})
+    assert digest(judge=judge) != digest(judge={**judge, "fixed_sampling": False})
 
 
 def test_verdicts_are_told_apart_by_the_judge_and_not_by_how_it_is_asked():
