@@ -33,6 +33,7 @@ def check_general(evaluation: EvaluationSection) -> None:
     """
     file = general_file(evaluation)
     if file is not None:
+        general_digest(evaluation)  # says that it cannot be read
         _read_rows(file)
 
 

@@ -1,5 +1,6 @@
 """The command line: one sentence for what a user can mend, and documented exit codes."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -298,3 +299,44 @@ def test_history_warns_of_a_ledger_that_was_changed_and_says_where(home):
     assert "line 3 does not follow from the line before it" in warned.output
     assert [(problem["line"], problem["breaks_chain"]) for problem in facts["ledger_problems"]] == [(3, True)]
     assert len(facts["ledger"]) == 3
+
+
+def test_the_version_is_said():
+    from importlib.metadata import version
+
+    done = CliRunner().invoke(cli_module.cli, ["--version"])
+    assert (done.exit_code, done.output.split()[-1]) == (0, version("llm-retrain"))
+
+
+def test_what_a_person_decided_against_is_said_of_the_run_in_prefect_too():
+    from flows.retrain import message_of
+
+    said = message_of(outcome("unchanged", "promote", overruled="rolled back"))
+    assert said == "the model of version 1 was rolled back by a person, and becomes champion by hand"
+    assert message_of(outcome("unchanged", "promote")) == "version 1 already holds the result (promote)"
+
+
+@pytest.mark.parametrize("content", [None, '{"messages": "no conversation"}\n'])
+def test_a_general_set_that_cannot_be_used_is_said_before_anything_is_read(content, home, tmp_path):
+    from flows.finished import find_finished
+    from tasks.contracts.errors import ConfigError
+
+    rows = tmp_path / "general.jsonl"
+    if content is not None:
+        rows.write_text(content)
+    config = RetrainConfig.model_validate({"evaluation": {"general_path": str(rows)}})
+    with pytest.raises(ConfigError, match=r"evaluation\.general_path"):
+        find_finished(config, home)
+    assert not home.store.exists()
+
+
+def test_who_decides_is_this_machines_user_where_no_name_is_given(home, monkeypatch):
+    import flows.approve as approval
+    import tasks.registry.ledger as ledger
+
+    told = []
+    monkeypatch.setattr(ledger, "this_user", lambda: "uid 4711")
+    monkeypatch.setattr(approval, "approve", lambda **given: told.append(given["decision"].name))
+    monkeypatch.setattr("flows.commands.champion.recorded_flow", lambda _home: contextlib.nullcontext())
+    done = CliRunner().invoke(cli_module.cli, ["reject", "3", "--reason", "too curt"])
+    assert done.exit_code == 0 and told == ["uid 4711"], done.output

@@ -53,3 +53,14 @@ def test_undo_steps_run_in_reverse_and_one_that_fails_does_not_stop_the_others()
     assert undo.run() == ["second: KeyboardInterrupt"]
     assert done == ["third", "first"]
     assert undo.run() == [], "what was undone is undone"
+
+
+def test_how_long_it_waits_at_most_is_said_in_hours_where_it_is_long(tmp_path, caplog):
+    home, held = Home(tmp_path), threading.Event()
+    holder = threading.Thread(target=hold, args=(home, 0.5, held))
+    holder.start()
+    assert held.wait(5)
+    with caplog.at_level("INFO"), waiting_lock(home, "promotion", 86_400, BUSY):
+        pass
+    holder.join()
+    assert "Waiting up to 24 h: another promotion is under way" in caplog.text
